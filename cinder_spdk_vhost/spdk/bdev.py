@@ -1,0 +1,103 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Block devices: what ``bdev_get_bdevs`` tells of one of them.
+
+Looked up by name, UUID or alias, never by listing: the unfiltered answer
+grows with the target (1.18 MB and 59 ms at 1,000 lvols).
+"""
+
+import dataclasses
+from typing import Any
+
+from cinder_spdk_vhost.rpc import Request
+from cinder_spdk_vhost.spdk import qos
+
+
+@dataclasses.dataclass(frozen=True)
+class Lvol:
+    """What only a logical volume has.
+
+    :ivar lvstore_uuid: the store it lives in
+    :ivar thin: clusters are allocated when they are first written
+    :ivar allocated_clusters: clusters that are its own, not its parent's
+    :ivar snapshot: read-only, may have clones
+    :ivar parent: name (without the store's) of the snapshot below it, or
+        None where it stands alone
+    :ivar clones: names (without the store's) of what descends from it
+    """
+
+    lvstore_uuid: str
+    thin: bool
+    allocated_clusters: int
+    snapshot: bool
+    parent: str | None
+    clones: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Bdev:
+    """One block device.
+
+    :ivar name: for an lvol the UUID that the target picked
+    :ivar size: bytes
+    :ivar numa_node: None where SPDK does not know it
+    :ivar claim: type of the claim that somebody holds on it
+        (``exclusive_write`` for an NVMe-oF namespace), or None
+    :ivar limits: the rate limits in force
+    :ivar lvol: None where this is no logical volume
+    """
+
+    name: str
+    aliases: tuple[str, ...]
+    product: str
+    size: int
+    numa_node: int | None
+    claim: str | None
+    limits: qos.RateLimits
+    lvol: Lvol | None
+
+
+def _parse_lvol(data: dict[str, Any] | None) -> Lvol | None:
+    if data is None:
+        return None
+    return Lvol(
+        lvstore_uuid=data['lvol_store_uuid'],
+        thin=data['thin_provision'],
+        allocated_clusters=data['num_allocated_clusters'],
+        snapshot=data['snapshot'],
+        parent=data.get('base_snapshot') if data['clone'] else None,
+        clones=tuple(data.get('clones', ())),
+    )
+
+
+def _parse(result: list[dict[str, Any]]) -> Bdev:
+    data = result[0]
+    numa_id = data.get('numa_id', -1)
+    claim = data.get('claim_type', 'unknown') if data['claimed'] else None
+    return Bdev(
+        name=data['name'],
+        aliases=tuple(data['aliases']),
+        product=data['product_name'],
+        size=data['block_size'] * data['num_blocks'],
+        numa_node=None if numa_id < 0 else numa_id,
+        claim=claim,
+        limits=qos.RateLimits.parse(data['assigned_rate_limits']),
+        lvol=_parse_lvol(data['driver_specific'].get('lvol')),
+    )
+
+
+def get(name: str) -> Request[Bdev]:
+    """Look one up. NotFound where there is none (yet)."""
+    return Request(
+        'bdev_get_bdevs', {'name': name}, mutates=False, parse=_parse
+    )

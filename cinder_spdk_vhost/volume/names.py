@@ -1,0 +1,96 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""The only place where a name of something on a target is built.
+
+A volume's lvol is ``volume-<name_id>``, a snapshot's ``snapshot-<id>``.
+Two kinds are hidden from users and ours to remove as soon as nothing needs
+them: ``clone-<id of the new volume>``, the snapshot that a clone stands on,
+and ``trash-<id>``, a deleted snapshot that others still descend from.
+
+SPDK checks none of it: it takes ``/`` in a name, and ``../x`` as the name of
+a socket. So the ids are checked here.
+"""
+
+import re
+
+from cinder_spdk_vhost import exceptions
+
+# SPDK refuses 64 when an lvol is made, and takes it when one is renamed.
+MAX_LVOL = 63
+
+# sun_path holds 108 bytes, the last of them a NUL.
+MAX_SOCKET_PATH = 107
+
+_ID = re.compile(r'[0-9A-Za-z][0-9A-Za-z_.-]*')
+_HIDDEN = ('clone-', 'trash-')
+_OURS = ('volume-', 'snapshot-', *_HIDDEN)
+
+
+def _named(kind: str, identifier: str) -> str:
+    name = f'{kind}-{identifier}'
+    if (
+        not _ID.fullmatch(identifier)
+        or '..' in identifier
+        or len(name) > MAX_LVOL
+    ):
+        raise exceptions.InvalidName(
+            f'"{identifier}" cannot name a {kind}: letters, digits, "_", '
+            f'"-" and single "." are accepted, {MAX_LVOL} characters with '
+            f'"{kind}-" before it'
+        )
+    return name
+
+
+def volume(name_id: str) -> str:
+    """The lvol of a volume; ``name_id`` follows it through migrations."""
+    return _named('volume', name_id)
+
+
+def snapshot(snapshot_id: str) -> str:
+    """The lvol of a snapshot."""
+    return _named('snapshot', snapshot_id)
+
+
+def clone_base(volume_id: str) -> str:
+    """The hidden snapshot that the clone ``volume_id`` is made from."""
+    return _named('clone', volume_id)
+
+
+def trash(lvol: str) -> str:
+    """Where a snapshot's lvol goes that cannot be deleted yet."""
+    return _named('trash', lvol.removeprefix('snapshot-'))
+
+
+def is_hidden(lvol: str) -> bool:
+    """Whether the driver made it for itself and may remove it."""
+    return lvol.startswith(_HIDDEN)
+
+
+def is_ours(lvol: str) -> bool:
+    """Whether the driver made it at all."""
+    return lvol.startswith(_OURS)
+
+
+def controller(name_id: str, mode: str) -> str:
+    """The vhost controller of a volume, which is its socket's name too."""
+    return f'{volume(name_id)}-{mode}'
+
+
+def scratch_subsystem(name_id: str) -> str:
+    """NQN of the subsystem that opens an idle volume for a moment."""
+    return f'nqn.2026-11.org.cinder-spdk-vhost:scratch:{volume(name_id)}'
+
+
+def path(store: str, lvol: str) -> str:
+    """How requests name an lvol."""
+    return f'{store}/{lvol}'
