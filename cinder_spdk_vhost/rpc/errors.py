@@ -18,7 +18,7 @@ mapped here, once, to types that callers can act on.
 """
 
 import errno
-import os
+import re
 from typing import Any, ClassVar
 
 
@@ -87,6 +87,10 @@ class ConnectionFailed(TransportError):
     sent = False
 
 
+class Unauthorized(ConnectionFailed):
+    """The proxy refused the user name or password; nothing was asked."""
+
+
 class ConnectionLost(TransportError):
     """The connection broke before a read was answered."""
 
@@ -106,18 +110,69 @@ class ProtocolError(TransportError):
 _BY_ERRNO: dict[int, type[TargetError]] = {
     errno.ENODEV: NotFound,
     errno.ENOENT: NotFound,
+    errno.ENXIO: NotFound,
+    errno.ENOKEY: NotFound,
     errno.EEXIST: Exists,
+    errno.EALREADY: Exists,
     errno.EBUSY: Busy,
     errno.ENOSPC: NoSpace,
     errno.EPERM: NotPermitted,
+    errno.EACCES: NotPermitted,
     errno.EAGAIN: TryAgain,
     errno.EINVAL: InvalidParams,
+    errno.EISDIR: InvalidParams,
+    errno.ENAMETOOLONG: InvalidParams,
 }
-_BY_TEXT = {os.strerror(number): kind for number, kind in _BY_ERRNO.items()}
+# The target's texts, spelled out: os.strerror() would give them in this
+# process's language. Those without a type of their own are here because
+# SPDK says them under -32602 too, where they have nothing to do with the
+# parameters ("Input/output error": no more vhost sockets).
+_BY_TEXT: dict[str, type[TargetError]] = {
+    'No such device': NotFound,
+    'No such file or directory': NotFound,
+    'No such device or address': NotFound,
+    'Required key not available': NotFound,
+    'File exists': Exists,
+    'Operation already in progress': Exists,
+    'Device or resource busy': Busy,
+    'No space left on device': NoSpace,
+    'Operation not permitted': NotPermitted,
+    'Permission denied': NotPermitted,
+    'Resource temporarily unavailable': TryAgain,
+    'Invalid argument': InvalidParams,
+    'Is a directory': InvalidParams,
+    'File name too long': InvalidParams,
+    'Input/output error': TargetError,
+    'Cannot allocate memory': TargetError,
+    'Connection timed out': TargetError,
+    'spdk_json_decode_object failed': InvalidParams,
+}
+_BY_PHRASE: list[tuple[re.Pattern[str], type[TargetError]]] = [
+    (re.compile(r'\bmay only be called after framework is init'), TryAgain),
+    (re.compile(r'\b(does not exist|not found)\b'), NotFound),
+    (re.compile(r'\balready exists\b'), Exists),
+]
 _BY_CODE: dict[int, type[TargetError]] = {
     -32601: MethodNotFound,
     -32602: InvalidParams,
 }
+# "Unknown error -22", "error setting ANA state: -22"
+_ERRNO_AT_END = re.compile(r'(?:: |Unknown error )-(\d{1,3})\Z')
+
+
+def _kind(code: int, message: str) -> type[TargetError]:
+    if code == -32601:  # "Method not found" is no thing that wasn't found
+        return MethodNotFound
+    kind = _BY_TEXT.get(message.rpartition(': ')[2])
+    if kind is not None:
+        return kind
+    for phrase, kind in _BY_PHRASE:
+        if phrase.search(message):
+            return kind
+    number = _ERRNO_AT_END.search(message)
+    if number:
+        return _BY_ERRNO.get(int(number[1]), TargetError)
+    return _BY_ERRNO.get(-code) or _BY_CODE.get(code) or TargetError
 
 
 def from_answer(method: str, error: Any) -> TargetError:
@@ -133,7 +188,4 @@ def from_answer(method: str, error: Any) -> TargetError:
     code = error.get('code')
     code = code if isinstance(code, int) else 0
     message = str(error.get('message', ''))
-    kind = _BY_TEXT.get(message.rpartition(': ')[2])
-    if kind is None:
-        kind = _BY_ERRNO.get(-code) or _BY_CODE.get(code) or TargetError
-    return kind(method, code, message)
+    return _kind(code, message)(method, code, message)

@@ -44,4 +44,5 @@ class Request(Generic[T]):
     mutates: bool = True
     timeout: float | None = None
     parse: Callable[[Any], T] = dataclasses.field(
-        default=_as_is, repr=False, compare=False)
+        default=_as_is, repr=False, compare=False
+    )
