@@ -21,5 +21,17 @@ class InvalidName(SpdkVhostError):
     """A name that SPDK would take and nobody could use safely."""
 
 
+class InUse(SpdkVhostError):
+    """Somebody has it open, or it is claimed."""
+
+
+class Conflict(SpdkVhostError):
+    """What is there and what is asked for do not go together."""
+
+
+class PoolDown(SpdkVhostError):
+    """A pool that the target does not have, or not yet."""
+
+
 class InvalidSpec(SpdkVhostError):
     """A QoS or extra spec that cannot be kept as it stands."""

@@ -12,16 +12,30 @@
 
 """The application itself: its version and what it can do."""
 
+import dataclasses
+from typing import Any
+
 from cinder_spdk_vhost.rpc import Request
 
 
-def get_version() -> Request[str]:
-    """The version as text, such as ``SPDK v26.05``."""
-    return Request(
-        'spdk_get_version',
-        mutates=False,
-        parse=lambda result: result['version'],
-    )
+@dataclasses.dataclass(frozen=True)
+class Version:
+    """:ivar text: such as ``SPDK v26.05``
+    :ivar number: such as (26, 5)
+    """
+
+    text: str
+    number: tuple[int, int]
+
+
+def _parse(result: dict[str, Any]) -> Version:
+    fields = result['fields']
+    return Version(result['version'], (fields['major'], fields['minor']))
+
+
+def get_version() -> Request[Version]:
+    """Which SPDK this is."""
+    return Request('spdk_get_version', mutates=False, parse=_parse)
 
 
 def get_methods() -> Request[frozenset[str]]:

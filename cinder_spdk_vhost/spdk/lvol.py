@@ -27,6 +27,7 @@ MIB = 1024 * 1024
 # is written; 64 MiB/s is slower than any medium that SPDK is run on.
 _SLOWEST_BYTES_PER_SECOND = 64 * MIB
 _BASE_SECONDS = 60
+_LOADING_SECONDS = 600
 
 
 def seconds_for(size: int) -> float:
@@ -76,6 +77,26 @@ def get_lvstores() -> Request[list[Lvstore]]:
     """Every store of the target: a handful, however many volumes."""
     return Request(
         'bdev_lvol_get_lvstores', mutates=False, parse=_parse_stores
+    )
+
+
+def get_lvstore(name: str) -> Request[Lvstore]:
+    """One store. NotFound where there is none, or not yet."""
+    return Request(
+        'bdev_lvol_get_lvstores',
+        {'lvs_name': name},
+        mutates=False,
+        parse=lambda result: _parse_stores(result)[0],
+    )
+
+
+def wait_for_examine() -> Request[Any]:
+    """Answers when every store that is being loaded has all its lvols.
+
+    That can take minutes after an unclean stop.
+    """
+    return Request(
+        'bdev_wait_for_examine', mutates=False, timeout=_LOADING_SECONDS
     )
 
 
@@ -136,16 +157,12 @@ def resize(lvol: str, size_mib: int) -> Request[Any]:
     """Grow an lvol. Never send less than it has: SPDK frees the clusters
     of an open lvol and answers "busy" nevertheless.
     """
-    return Request(
-        'bdev_lvol_resize', {'name': lvol, 'size_in_mib': size_mib}
-    )
+    return Request('bdev_lvol_resize', {'name': lvol, 'size_in_mib': size_mib})
 
 
 def rename(lvol: str, name: str) -> Request[Any]:
     """Rename within the store. SPDK checks no name: ours come checked."""
-    return Request(
-        'bdev_lvol_rename', {'old_name': lvol, 'new_name': name}
-    )
+    return Request('bdev_lvol_rename', {'old_name': lvol, 'new_name': name})
 
 
 def delete(lvol: str, size: int) -> Request[Any]:

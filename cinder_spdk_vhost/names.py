@@ -31,9 +31,11 @@ MAX_LVOL = 63
 # sun_path holds 108 bytes, the last of them a NUL.
 MAX_SOCKET_PATH = 107
 
+# How a volume can be attached: writable, or read-only.
+MODES = ('rw', 'ro')
+
 _ID = re.compile(r'[0-9A-Za-z][0-9A-Za-z_.-]*')
 _HIDDEN = ('clone-', 'trash-')
-_OURS = ('volume-', 'snapshot-', *_HIDDEN)
 
 
 def _named(kind: str, identifier: str) -> str:
@@ -76,19 +78,28 @@ def is_hidden(lvol: str) -> bool:
     return lvol.startswith(_HIDDEN)
 
 
-def is_ours(lvol: str) -> bool:
-    """Whether the driver made it at all."""
-    return lvol.startswith(_OURS)
-
-
-def controller(name_id: str, mode: str) -> str:
+def controller(volume_lvol: str, mode: str) -> str:
     """The vhost controller of a volume, which is its socket's name too."""
-    return f'{volume(name_id)}-{mode}'
+    if mode not in MODES:
+        raise exceptions.InvalidName(
+            f'access mode is "{mode}"; accepted are {" and ".join(MODES)}'
+        )
+    return f'{volume_lvol}-{mode}'
 
 
-def scratch_subsystem(name_id: str) -> str:
+def is_volume(lvol: str) -> bool:
+    """Whether an lvol is a volume of ours, which is writable."""
+    return lvol.startswith('volume-')
+
+
+def controllers(volume_lvol: str) -> tuple[str, ...]:
+    """Every name that a volume's vhost controllers may have."""
+    return tuple(f'{volume_lvol}-{mode}' for mode in MODES)
+
+
+def scratch_subsystem(volume_lvol: str) -> str:
     """NQN of the subsystem that opens an idle volume for a moment."""
-    return f'nqn.2026-11.org.cinder-spdk-vhost:scratch:{volume(name_id)}'
+    return f'nqn.2026-11.org.cinder-spdk-vhost:scratch:{volume_lvol}'
 
 
 def path(store: str, lvol: str) -> str:

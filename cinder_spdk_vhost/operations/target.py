@@ -1,0 +1,128 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""The SPDK application behind a back end, and how it is asked."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from oslo_log import log as logging
+
+from cinder_spdk_vhost import rpc
+from cinder_spdk_vhost.spdk import bdev
+
+LOG = logging.getLogger(__name__)
+
+T = TypeVar('T')
+
+# A request that changes something, and the look whether it did.
+Mutation = tuple[rpc.Request, Callable[[], bool]]
+
+
+class Target:
+    """Asks, and finds out what became of what was asked.
+
+    :ivar url: how messages name the target
+    """
+
+    def __init__(self, client: rpc.Client) -> None:
+        self._client = client
+        self.url = str(client.endpoint)
+
+    def ask(self, request: rpc.Request[T]) -> T:
+        """One request, one round trip."""
+        return self._client.call(request)
+
+    def find(self, request: rpc.Request[T]) -> T | None:
+        """One look-up; None where there is nothing of that name."""
+        try:
+            return self._client.call(request)
+        except rpc.NotFound:
+            return None
+
+    def find_all(self, *requests: rpc.Request) -> list[Any]:
+        """Several look-ups in one round trip; None for what is not there.
+
+        :raises rpc.RPCError: the first failure that says anything else
+        """
+        answers = self._client.gather(*requests)
+        for answer in answers:
+            if isinstance(answer, rpc.RPCError) and not isinstance(
+                answer, rpc.NotFound
+            ):
+                raise answer
+        return [None if isinstance(a, rpc.NotFound) else a for a in answers]
+
+    def gather(self, *requests: rpc.Request) -> list[Any]:
+        """Several requests in one round trip; errors stand in the list."""
+        return self._client.gather(*requests)
+
+    def settle(
+        self, mutation: rpc.Request[T], done: Callable[[], bool]
+    ) -> None:
+        """A mutation whose answer may get lost.
+
+        It is never sent twice. When no answer came, ``done`` looks whether
+        the target holds what was asked for.
+
+        :raises rpc.OutcomeUnknown: no answer, and not done as far as can
+            be seen; it may still happen
+        """
+        try:
+            self._client.call(mutation)
+        except rpc.OutcomeUnknown as lost:
+            error = self._look(mutation, lost, done)
+            if error is not None:
+                raise error from None
+
+    @staticmethod
+    def _look(
+        mutation: rpc.Request, lost: rpc.RPCError, done: Callable[[], bool]
+    ) -> rpc.RPCError | None:
+        try:
+            if done():
+                LOG.info(
+                    'The answer to %s was lost; it is done', mutation.method
+                )
+                return None
+        except rpc.RPCError as e:
+            LOG.warning(
+                'The answer to %(method)s was lost, and so was the look for '
+                'its outcome: %(error)s',
+                {'method': mutation.method, 'error': e},
+            )
+        return lost
+
+    def settle_all(self, *mutations: Mutation) -> None:
+        """Several that don't depend on each other, in one round trip.
+
+        :raises rpc.RPCError: the first failure; the others were sent
+        """
+        if not mutations:
+            return
+        answers = self._client.gather(*(request for request, _ in mutations))
+        failed = None
+        for answer, (request, done) in zip(answers, mutations, strict=True):
+            error = answer if isinstance(answer, rpc.RPCError) else None
+            if isinstance(error, rpc.OutcomeUnknown):
+                error = self._look(request, error, done)
+            failed = failed or error
+        if failed is not None:
+            raise failed
+
+    def exists(self, path: str) -> bool:
+        """Whether there is an lvol ``STORE/NAME``."""
+        return self.find(bdev.get(path)) is not None
+
+    def gone(self, path: str) -> bool:
+        """Whether there is no lvol ``STORE/NAME``."""
+        return not self.exists(path)

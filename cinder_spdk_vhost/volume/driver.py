@@ -1,0 +1,364 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""The Cinder volume driver: Cinder's objects in, names and sizes out."""
+
+from collections.abc import Iterator
+import contextlib
+from typing import Any
+
+from cinder import exception, interface
+from cinder.common import constants
+from cinder.volume import driver, volume_types, volume_utils
+from oslo_log import log as logging
+
+from cinder_spdk_vhost import exceptions, names, opts, rpc
+from cinder_spdk_vhost.export import vhost_user
+from cinder_spdk_vhost.operations import janitor
+from cinder_spdk_vhost.operations import target as spdk_target
+from cinder_spdk_vhost.qos import specs as qos_specs
+from cinder_spdk_vhost.volume import (
+    chains,
+    connectors,
+    pools,
+    provisioning,
+    setup,
+    snapshots,
+    stats,
+    volumes,
+)
+
+LOG = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def _reported(busy: Exception | None = None) -> Iterator[None]:
+    """Our errors as the ones that Cinder acts on.
+
+    :param busy: what to raise where something is in use; by default a
+        failure like any other
+    """
+    try:
+        yield
+    except exceptions.InUse as e:
+        LOG.warning('Refused: %s', e)
+        raise busy or exception.VolumeBackendAPIException(data=str(e)) from e
+    except exceptions.InvalidSpec as e:
+        raise exception.InvalidVolumeType(reason=str(e)) from e
+    except (exceptions.SpdkVhostError, rpc.RPCError) as e:
+        raise exception.VolumeBackendAPIException(data=str(e)) from e
+
+
+@interface.volumedriver
+class SPDKVhostDriver(driver.VolumeDriver):
+    """Volumes as logical volumes of an SPDK target.
+
+    Version history:
+        1.0.0 - Volumes, snapshots, clones, limits; local vhost-user export
+    """
+
+    VERSION = '1.0.0'
+    CI_WIKI_NAME = 'cinder-spdk-vhost'
+    SUPPORTS_ACTIVE_ACTIVE = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.configuration.append_config_values(opts.volume_opts)
+        self._stats: dict[str, Any] = {}
+        self._target: spdk_target.Target
+        self._methods_checked = False
+
+    @classmethod
+    def get_driver_options(cls) -> list:
+        return opts.volume_opts + cls._get_oslo_driver_opts(
+            'max_over_subscription_ratio', 'reserved_percentage'
+        )
+
+    # Setting up
+
+    def do_setup(self, context: Any) -> None:
+        conf = self.configuration
+        try:
+            self._target = setup.open_target(conf)
+        except setup.BadConfiguration as e:
+            raise exception.InvalidConfigurationValue(
+                option='spdk_rpc_*', value=str(e)
+            ) from e
+        self._policy = provisioning.Policy(
+            conf.spdk_provisioning, conf.spdk_clear_method
+        )
+        self._pools = pools.Pools(
+            self._target, conf.spdk_pools, conf.spdk_zeroing_pools
+        )
+        self._janitor = janitor.Janitor(
+            lambda: self._chains.sweep(self._pools.up()),
+            conf.spdk_sweep_interval,
+        )
+        self._chains = chains.Chains(
+            self._target, self._janitor, conf.spdk_max_chain_depth
+        )
+        self._exports = vhost_user.VhostUser(self._target, self._janitor)
+        self._volumes = volumes.Volumes(
+            self._target, self._janitor, self._chains, self._exports
+        )
+        self._snapshots = snapshots.Snapshots(
+            self._target, self._janitor, self._chains, self._volumes
+        )
+
+    def check_for_setup_error(self) -> None:
+        self._check_target()
+        self._pools.refresh()
+        self._janitor.start()
+
+    def _check_target(self) -> None:
+        """A target that is away is no error of configuration."""
+        try:
+            setup.check_methods(self._target)
+            self._methods_checked = True
+        except setup.BadConfiguration as e:
+            raise exception.VolumeBackendAPIException(data=str(e)) from e
+        except rpc.RPCError as e:
+            LOG.warning('Starting without the target: %s', e)
+
+    def _update_volume_stats(self) -> None:
+        self._pools.refresh()
+        if not self._methods_checked and self._pools.up():
+            self._check_target()
+        conf = self.configuration
+        self._stats = {
+            'volume_backend_name': conf.safe_get('volume_backend_name')
+            or self.__class__.__name__,
+            'vendor_name': 'Open Source',
+            'driver_version': self.VERSION,
+            'storage_protocol': constants.NVMEOF_TCP,
+            'shared_targets': False,
+            'replication_enabled': False,
+            'pools': stats.report(
+                self._pools,
+                reserved=conf.reserved_percentage,
+                over_subscription=(
+                    volume_utils.get_max_over_subscription_ratio(
+                        conf.max_over_subscription_ratio
+                    )
+                ),
+                filter_function=self.get_filter_function(),
+                goodness_function=self.get_goodness_function(),
+            ),
+        }
+
+    # Volumes
+
+    def create_volume(self, volume: Any) -> None:
+        with _reported():
+            self._limits(volume)
+            pool = self._pool(volume)
+            how = provisioning.choose(
+                self._policy,
+                pool.name,
+                pool.base.reads_zeros,
+                self._extra_specs(volume),
+            )
+            self._volumes.create(pool, _lvol(volume), volume.size, how)
+
+    def delete_volume(self, volume: Any) -> None:
+        with _reported(exception.VolumeIsBusy(volume_name=volume.name)):
+            self._volumes.delete(self._pool(volume), _lvol(volume))
+
+    def extend_volume(self, volume: Any, new_size: int) -> None:
+        with _reported():
+            self._volumes.extend(
+                self._pool(volume), _lvol(volume), int(new_size)
+            )
+
+    def create_volume_from_snapshot(self, volume: Any, snapshot: Any) -> None:
+        with _reported():
+            self._limits(volume)
+            pool = self._shared_pool(volume, snapshot.volume)
+            self._snapshots.create_volume(
+                pool,
+                names.snapshot(snapshot.id),
+                snapshot.volume_size,
+                _lvol(volume),
+                volume.size,
+                self._clear_method(pool),
+            )
+
+    def create_cloned_volume(self, volume: Any, src_vref: Any) -> None:
+        with _reported():
+            self._limits(volume)
+            pool = self._shared_pool(volume, src_vref)
+            self._snapshots.clone(
+                pool,
+                _lvol(src_vref),
+                src_vref.size,
+                volume.name_id,
+                volume.size,
+                self._clear_method(pool),
+            )
+
+    # Snapshots
+
+    def create_snapshot(self, snapshot: Any) -> None:
+        with _reported():
+            self._snapshots.create(
+                self._pool(snapshot.volume),
+                _lvol(snapshot.volume),
+                names.snapshot(snapshot.id),
+            )
+
+    def delete_snapshot(self, snapshot: Any) -> None:
+        with _reported(exception.SnapshotIsBusy(snapshot_name=snapshot.name)):
+            self._snapshots.delete(
+                self._pool(snapshot.volume), names.snapshot(snapshot.id)
+            )
+
+    # Exports
+
+    def validate_connector(self, connector: Any) -> None:
+        try:
+            parsed = connectors.Connector.parse(connector)
+            held = {pool.store.uuid for pool in self._pools.up()}
+            if not parsed.lvstores & held:
+                raise exceptions.Conflict(
+                    parsed.why_not_local('this back end')
+                )
+        except exceptions.Conflict as e:
+            raise exception.InvalidConnectorException(missing=str(e)) from e
+
+    def create_export(self, context: Any, volume: Any, connector: Any) -> None:
+        """Nothing is exported before it is known to whom."""
+
+    def ensure_export(self, context: Any, volume: Any) -> None:
+        """Make again what a restarted target lost.
+
+        Called for each volume in use when the service starts. It must not
+        fail for a target that is away: that would put the volume in error.
+        """
+        for attachment in volume.volume_attachment:
+            if not attachment.connector:
+                continue
+            try:
+                self.initialize_connection(volume, attachment.connector)
+            except Exception as e:
+                LOG.warning(
+                    'Attachment %(id)s of volume %(volume)s cannot be '
+                    'restored now: %(error)s',
+                    {'id': attachment.id, 'volume': volume.id, 'error': e},
+                )
+
+    def initialize_connection(
+        self, volume: Any, connector: Any, **_kwargs: Any
+    ) -> dict[str, Any]:
+        with _reported():
+            parsed = connectors.Connector.parse(connector)
+            limits = self._limits(volume)
+            pool = self._pool(volume)
+            parsed.check_local(pool.name, pool.store.uuid)
+            export = self._exports.attach(
+                pool.name, _lvol(volume), parsed.mode, limits.rates
+            )
+        for rounded in limits.rounded:
+            LOG.info(
+                'Volume %(volume)s: QoS %(rounded)s',
+                {'volume': volume.id, 'rounded': rounded},
+            )
+        return {
+            'driver_volume_type': 'spdk_vhost',
+            'data': {
+                'volume_id': volume.id,
+                'transport': 'local',
+                'vhost': export.as_dict(),
+                'numa_node': pool.base.numa_node,
+                'assigned_rate_limits': export.limits.as_dict(),
+            },
+        }
+
+    def terminate_connection(
+        self, volume: Any, connector: Any, force: bool = False, **_kwargs: Any
+    ) -> bool:
+        """Remove the socket, unless another attachment uses it.
+
+        :returns: whether one does
+        """
+        with _reported():
+            if connector is None:
+                for mode in names.MODES:
+                    self._exports.detach(_lvol(volume), mode, force)
+                return False
+            mode = connectors.Connector.parse(connector).mode
+            if _others(volume, mode) > 1:
+                return True
+            self._exports.detach(_lvol(volume), mode, force)
+            return False
+
+    def remove_export(self, context: Any, volume: Any) -> None:
+        """Remove what is left when the last attachment is gone.
+
+        Cinder also calls it after a failed attachment and after transfers
+        of its own, so while the database knows of any attachment this does
+        nothing: detaching has removed, or will remove, its own socket.
+        """
+        if not volume.volume_attachment:
+            with _reported():
+                self._exports.remove_idle(_lvol(volume))
+
+    # What Cinder's objects say
+
+    def _pool(self, volume: Any) -> pools.Pool:
+        return self._pools.get(volume_utils.extract_host(volume.host, 'pool'))
+
+    def _shared_pool(self, volume: Any, source: Any) -> pools.Pool:
+        """:raises Conflict: an lvol stands on snapshots of its own store"""
+        pool, other = self._pool(volume), self._pool(source)
+        if pool.store.uuid != other.store.uuid:
+            raise exceptions.Conflict(
+                f'volume {volume.id} is to be in pool "{pool.name}", but '
+                f'what it is made from is in pool "{other.name}"; within '
+                f'that pool it can be made'
+            )
+        return pool
+
+    def _clear_method(self, pool: pools.Pool) -> str:
+        return provisioning.clear_method(self._policy, pool.base.reads_zeros)
+
+    @staticmethod
+    def _extra_specs(volume: Any) -> dict[str, str]:
+        if not volume.volume_type_id:
+            return {}
+        return volume_types.get_volume_type_extra_specs(volume.volume_type_id)
+
+    @staticmethod
+    def _limits(volume: Any) -> qos_specs.Limits:
+        """The limits of the volume's type that are ours to enforce."""
+        if not volume.volume_type_id:
+            return qos_specs.NONE
+        found = volume_types.get_volume_type_qos_specs(volume.volume_type_id)
+        specs = found['qos_specs']
+        if not specs or specs['consumer'] == 'front-end':
+            return qos_specs.NONE
+        return qos_specs.parse(specs['specs'])
+
+
+def _lvol(volume: Any) -> str:
+    return names.volume(volume.name_id)
+
+
+def _others(volume: Any, mode: str) -> int:
+    """How many attachments of a volume may use its socket of that mode.
+
+    One whose connector is not stored yet is just being made.
+    """
+    return sum(
+        not attachment.connector
+        or attachment.connector.get('mode', 'rw') == mode
+        for attachment in volume.volume_attachment
+    )

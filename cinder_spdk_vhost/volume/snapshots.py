@@ -1,0 +1,193 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Snapshots, volumes made from them, and clones; nothing is copied."""
+
+from oslo_log import log as logging
+
+from cinder_spdk_vhost import exceptions, names, rpc
+from cinder_spdk_vhost.operations import flows, janitor, locks
+from cinder_spdk_vhost.operations import target as spdk_target
+from cinder_spdk_vhost.spdk import bdev, lvol
+from cinder_spdk_vhost.volume import chains, pools, provisioning, volumes
+
+LOG = logging.getLogger(__name__)
+
+
+class Snapshots:
+    """Snapshots of a target's volumes, by the name of their lvol."""
+
+    def __init__(
+        self,
+        target: spdk_target.Target,
+        worker: janitor.Janitor,
+        chain_keeper: chains.Chains,
+        volume_keeper: volumes.Volumes,
+    ) -> None:
+        self._target = target
+        self._janitor = worker
+        self._chains = chain_keeper
+        self._volumes = volume_keeper
+
+    def create(self, pool: pools.Pool, volume: str, name: str) -> None:
+        """Snapshot a volume, attached or not: one round trip."""
+        with locks.holding(volume, name):
+            self._janitor.forget(name)
+            flows.run(
+                'snapshot',
+                self._janitor.undo_later(name),
+                flows.Step(
+                    f'snapshot {names.path(pool.name, volume)} as {name}',
+                    lambda: self._snapshot(pool, volume, name),
+                    lambda: self._chains.hide(pool, name),
+                ),
+            )
+        self._chains.limit_depth_soon(pool, volume)
+
+    def _snapshot(self, pool: pools.Pool, volume: str, name: str) -> None:
+        self._target.settle(
+            lvol.snapshot(names.path(pool.name, volume), name),
+            lambda: self._target.exists(names.path(pool.name, name)),
+        )
+
+    def _snapshot_anew(self, pool: pools.Pool, volume: str, base: str) -> None:
+        """What an earlier attempt left under that name is out of date."""
+        try:
+            self._snapshot(pool, volume, base)
+        except rpc.Exists:
+            self._chains.hide(pool, base)
+            self._snapshot(pool, volume, base)
+
+    def delete(self, pool: pools.Pool, name: str) -> None:
+        """Delete a snapshot for its user, whatever stands on it."""
+        if self._chains.discard(pool, name):
+            return
+        path = names.path(pool.name, name)
+        if volumes.absent(self._target, path):
+            LOG.info('%s is gone already', path)
+        else:
+            self._chains.discard(pool, name)
+
+    def create_volume(
+        self,
+        pool: pools.Pool,
+        snapshot: str,
+        snapshot_gib: int,
+        name: str,
+        size_gib: int,
+        clear_method: str,
+    ) -> None:
+        """Make a volume that starts as a snapshot's content."""
+        _check_grows(snapshot, snapshot_gib, size_gib)
+        with locks.holding(snapshot, name):
+            self._janitor.forget(name)
+            flows.run(
+                'create volume from snapshot',
+                self._janitor.undo_later(name),
+                *self._standing_on(
+                    pool, snapshot, snapshot_gib, name, size_gib, clear_method
+                ),
+            )
+        self._chains.limit_depth_soon(pool, name)
+
+    def clone(
+        self,
+        pool: pools.Pool,
+        source: str,
+        source_gib: int,
+        volume_id: str,
+        size_gib: int,
+        clear_method: str,
+    ) -> None:
+        """Make a volume that starts as another one's present content."""
+        _check_grows(source, source_gib, size_gib)
+        base = names.clone_base(volume_id)
+        name = names.volume(volume_id)
+        with locks.holding(source, base, name):
+            self._janitor.forget(name)
+            flows.run(
+                'clone',
+                self._janitor.undo_later(name),
+                flows.Step(
+                    f'snapshot {names.path(pool.name, source)} as {base}',
+                    lambda: self._snapshot_anew(pool, source, base),
+                    lambda: self._chains.hide(pool, base),
+                ),
+                *self._standing_on(
+                    pool, base, source_gib, name, size_gib, clear_method
+                ),
+            )
+        self._chains.limit_depth_soon(pool, source)
+        self._chains.limit_depth_soon(pool, name)
+
+    def _standing_on(
+        self,
+        pool: pools.Pool,
+        snapshot: str,
+        snapshot_gib: int,
+        name: str,
+        size_gib: int,
+        clear_method: str,
+    ) -> list[flows.Step]:
+        """The steps that make a volume on a snapshot.
+
+        Not ``bdev_lvol_clone``: what that makes forgets its clear method
+        with the target's next restart. A thin lvol that is given a parent
+        keeps it.
+        """
+        path = names.path(pool.name, name)
+        steps = [
+            self._volumes.create_step(
+                pool,
+                name,
+                snapshot_gib,
+                provisioning.Provisioning(True, clear_method),
+            ),
+            flows.Step(
+                f'put {path} on {snapshot}',
+                lambda: self._set_parent(pool, snapshot, name),
+                _nothing,
+            ),
+        ]
+        if size_gib > snapshot_gib:
+            steps.append(
+                flows.Step(
+                    f'grow {path} to {size_gib} GiB',
+                    lambda: self._volumes.grow(path, size_gib),
+                    _nothing,
+                )
+            )
+        return steps
+
+    def _set_parent(self, pool: pools.Pool, snapshot: str, name: str) -> None:
+        path = names.path(pool.name, name)
+
+        def done() -> bool:
+            found = self._target.ask(bdev.get(path))
+            return found.lvol is not None and found.lvol.parent == snapshot
+
+        self._target.settle(
+            lvol.set_parent(path, names.path(pool.name, snapshot)), done
+        )
+
+
+def _nothing() -> None:
+    """The undoing of a change to what an earlier step made."""
+
+
+def _check_grows(source: str, source_gib: int, size_gib: int) -> None:
+    volumes.check_size(size_gib, 'size')
+    if size_gib < source_gib:
+        raise exceptions.Conflict(
+            f'a volume of {size_gib} GiB cannot hold {source}, which has '
+            f'{source_gib} GiB'
+        )
