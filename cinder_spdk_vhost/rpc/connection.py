@@ -30,17 +30,9 @@ from oslo_log import log as logging
 
 from cinder_spdk_vhost.rpc import framing
 from cinder_spdk_vhost.rpc.pending import Call, Fault, Group
+from cinder_spdk_vhost.rpc.window import Window
 
 LOG = logging.getLogger(__name__)
-
-# With 1,000 requests in flight SPDK answered a part of them with "Cannot
-# allocate memory"; 64 are served as fast.
-WINDOW = 64
-# So many requests that nobody waits for any more may fill the window before
-# the connection is replaced. Some requests are never answered (deleting a
-# vhost controller under a guest that stays): without a limit they would
-# close the window for good, little by little.
-MAX_ABANDONED = WINDOW // 2
 
 _CHUNK = 64 * 1024
 # The reader waits for ever, but on a socket with a timeout: the flag that
@@ -49,24 +41,15 @@ _FOREVER = 24 * 3600.0
 
 
 class Connection:
-    """A connected socket with a window of :data:`WINDOW` requests.
+    """A connected socket and the calls that are under way on it.
 
     :param sock: the connected socket; belongs to the connection from now on
     :param name: what to call the target in messages
     """
 
     def __init__(self, sock: socket.socket, name: str) -> None:
-        self.fault: Fault | None = None
-        self._name = name
+        self._window = Window(name)
         self._pid = os.getpid()
-        self._retired = False
-        self._abandoned = 0
-        self._waiting = 0
-        # By id; None is a request that nobody waits for any more. It keeps
-        # its place in the window, because the target still has it.
-        self._calls: dict[int, Call | None] = {}
-        self._lock = threading.Lock()
-        self._room = threading.Condition(self._lock)
         self._sending = threading.Lock()
         self._in = sock
         self._out = sock.dup()
@@ -79,18 +62,25 @@ class Connection:
     @property
     def usable(self) -> bool:
         """Whether new requests may go here (never in a forked child)."""
-        return (
-            self.fault is None
-            and not self._retired
-            and self._pid == os.getpid()
-        )
+        return self._window.open and self._pid == os.getpid()
+
+    @property
+    def fault(self) -> Fault | None:
+        """Why it broke."""
+        return self._window.fault
 
     @property
     def closed(self) -> bool:
+        """Whether it is over, to the last thread."""
         return not self._reader.is_alive()
 
     def close(self, why: str) -> None:
-        """Give up what is under way, and wait for the reader to end."""
+        """Give up what is under way, and wait for the reader to end.
+
+        In a forked child it does nothing: the socket is the parent's.
+        """
+        if self._pid != os.getpid():
+            return
         self._break(Fault(why))
         if self._reader is not threading.current_thread():
             self._reader.join()
@@ -108,59 +98,17 @@ class Connection:
             call.fault = None
         place = 0
         while place < len(calls):
-            taken = self._take(calls, place)
+            taken = self._window.take(calls, place)
             if taken:
                 self._send(calls[place : place + taken])
             elif not self.usable:
                 break
             else:  # past its deadline
                 taken = 1
-                self._leave_out(group, 1)
+                self._window.leave_out(group, 1)
             place += taken
-        self._leave_out(group, len(calls) - place)
+        self._window.leave_out(group, len(calls) - place)
         self._wait(group, calls[:place])
-
-    def _leave_out(self, group: Group, count: int) -> None:
-        if count:
-            with self._lock:
-                group.settle(count)
-
-    # The window
-
-    def _take(self, calls: Sequence[Call], place: int) -> int:
-        """Wait for room; put as many calls from place on in as fit.
-
-        Nobody overtakes those who wait. Each freed place wakes one of them,
-        and who leaves room behind wakes the next.
-
-        :returns: their number; 0 if the deadline of the first has passed or
-            the connection is not usable any more
-        """
-        deadline = calls[place].deadline
-        with self._room:
-            queued = self._waiting > 0
-            while self.usable and (queued or len(self._calls) >= WINDOW):
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    break
-                self._waiting += 1
-                self._room.wait(left)
-                self._waiting -= 1
-                queued = False
-            count = 0
-            if self.usable and time.monotonic() < deadline:
-                room = max(WINDOW - len(self._calls), 0)
-                for call in calls[place : place + room]:
-                    self._calls[call.ident] = call
-                    count += 1
-            self._wake_next()
-            return count
-
-    def _wake_next(self) -> None:
-        if self._waiting and len(self._calls) < WINDOW:
-            self._room.notify()
-
-    # The way out
 
     def _send(self, calls: Sequence[Call]) -> None:
         """Send calls that have their places, in one go.
@@ -177,27 +125,18 @@ class Connection:
                 )
             finally:
                 self._sending.release()
-        begin, stayed = 0, []
+        begin = 0
         for call in calls:
             call.sent = begin < left
-            if not call.sent:
-                stayed.append(call)
             begin += len(call.body)
-        if not stayed:
-            return
-        with self._lock:
-            for call in stayed:
-                if self._calls.pop(call.ident, None) is not None:
-                    assert call.group is not None
-                    call.group.settle()
-                call.fault = None  # it was not lost: it never left
-            self._wake_next()
+        if left < begin:
+            self._window.put_back(call for call in calls if not call.sent)
 
     def _transmit(self, data: bytes, deadline: float) -> int:
         """Send; how many bytes may have reached the target."""
         view, done, fault = memoryview(data), 0, ''
         try:
-            while self.fault is None and done < len(data):
+            while self._window.fault is None and done < len(data):
                 wait = max(deadline - time.monotonic(), 0.001)
                 self._out.settimeout(wait)
                 done += self._out.send(view[done:])
@@ -211,46 +150,27 @@ class Connection:
             self._break(Fault(fault))
         return done
 
-    # Waiting
-
     def _wait(self, group: Group, calls: Sequence[Call]) -> None:
-        while True:
-            pending = [call for call in calls if call.sent and call.pending]
-            if not pending:
-                return
-            deadline = min(call.deadline for call in pending)
+        waiting = [call for call in calls if call.sent]
+        while waiting:
+            deadline = min(call.deadline for call in waiting)
             if group.done.wait(max(deadline - time.monotonic(), 0)):
                 return
             now = time.monotonic()
-            with self._lock:
-                for call in pending:
-                    if call.pending and call.deadline <= now:
-                        self._abandon(call)
-
-    def _abandon(self, call: Call) -> None:
-        if self._calls.get(call.ident) is None:
-            return
-        self._calls[call.ident] = None
-        self._abandoned += 1
-        assert call.group is not None
-        call.group.settle()
-        if self._abandoned >= MAX_ABANDONED and not self._retired:
-            LOG.warning(
-                '%s: %d requests were not answered in time, going on with '
-                'a new connection',
-                self._name,
-                self._abandoned,
+            self._window.abandon(
+                call for call in waiting if call.deadline <= now
             )
-            self._retired = True
-            self._room.notify_all()
-        self._end_if_idle()
+            self._end_if_idle()
+            waiting = [
+                call
+                for call in waiting
+                if call.pending and call.deadline > now
+            ]
 
     def _end_if_idle(self) -> None:
         """Hang up a retired connection that nobody waits on."""
-        if self._retired and len(self._calls) == self._abandoned:
+        if self._window.retired and self._window.idle:
             _shut(self._in)
-
-    # The way in
 
     def _read(self) -> None:
         fault = Fault('the connection was closed')
@@ -286,42 +206,12 @@ class Connection:
                 replies.append(json.loads(text))
         finally:
             # Good answers count, whatever comes after them.
-            if replies:
-                self._hand_out(replies)
-
-    def _hand_out(self, replies: list[Any]) -> None:
-        with self._lock:
-            for reply in _flat(replies):
-                ident = reply.get('id') if isinstance(reply, dict) else None
-                if type(ident) is not int or ident not in self._calls:
-                    LOG.debug('%s: an answer to nothing under way', self._name)
-                    continue
-                call = self._calls.pop(ident)
-                if call is None:
-                    self._abandoned -= 1
-                    LOG.debug(
-                        '%s: late answer to id %d dropped', self._name, ident
-                    )
-                    continue
-                call.reply = reply
-                assert call.group is not None
-                call.group.settle()
-            self._wake_next()
+            self._window.hand_out(_flat(replies))
             self._end_if_idle()
 
     def _break(self, fault: Fault) -> None:
         """Make the connection unusable; who waits on it learns why."""
-        with self._lock:
-            if self.fault is not None:
-                return
-            self.fault = fault
-            for call in self._calls.values():
-                if call is not None:
-                    call.fault = fault
-                    assert call.group is not None
-                    call.group.settle()
-            self._calls.clear()
-            self._room.notify_all()
+        self._window.close(fault)
         _shut(self._in)
 
 

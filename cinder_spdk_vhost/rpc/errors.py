@@ -149,7 +149,7 @@ _BY_TEXT: dict[str, type[TargetError]] = {
 }
 _BY_PHRASE: list[tuple[re.Pattern[str], type[TargetError]]] = [
     (re.compile(r'\bmay only be called after framework is init'), TryAgain),
-    (re.compile(r'\b(does not exist|not found)\b'), NotFound),
+    (re.compile(r'\b(does not exist|not found|Unable to find)\b'), NotFound),
     (re.compile(r'\balready exists\b'), Exists),
 ]
 _BY_CODE: dict[int, type[TargetError]] = {

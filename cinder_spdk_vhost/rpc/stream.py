@@ -19,9 +19,10 @@ import time
 
 from oslo_log import log as logging
 
-from cinder_spdk_vhost.rpc.connection import WINDOW, Connection
+from cinder_spdk_vhost.rpc.connection import Connection
 from cinder_spdk_vhost.rpc.endpoint import Endpoint
 from cinder_spdk_vhost.rpc.pending import Call
+from cinder_spdk_vhost.rpc.window import WINDOW
 
 LOG = logging.getLogger(__name__)
 
