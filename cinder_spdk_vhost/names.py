@@ -13,15 +13,16 @@
 """The only place where a name of something on a target is built.
 
 A volume's lvol is ``volume-<name_id>``, a snapshot's ``snapshot-<id>``.
-Two kinds are hidden from users and ours to remove as soon as nothing needs
-them: ``clone-<id of the new volume>``, the snapshot that a clone stands on,
-and ``trash-<id>``, a deleted snapshot that others still descend from.
+Two kinds are the driver's own and hidden from users: the snapshot that a
+clone stands on, ``clone-<id of the new volume>-<random>``, and
+``trash-<id>``, which marks a snapshot as deleted that others still need.
 
 SPDK checks none of it: it takes ``/`` in a name, and ``../x`` as the name of
 a socket. So the ids are checked here.
 """
 
 import re
+import secrets
 
 from cinder_spdk_vhost import exceptions
 
@@ -35,7 +36,6 @@ MAX_SOCKET_PATH = 107
 MODES = ('rw', 'ro')
 
 _ID = re.compile(r'[0-9A-Za-z][0-9A-Za-z_.-]*')
-_HIDDEN = ('clone-', 'trash-')
 
 
 def _named(kind: str, identifier: str) -> str:
@@ -64,27 +64,35 @@ def snapshot(snapshot_id: str) -> str:
 
 
 def clone_base(volume_id: str) -> str:
-    """The hidden snapshot that the clone ``volume_id`` is made from."""
-    return _named('clone', volume_id)
+    """A new name for the snapshot that the clone ``volume_id`` stands on.
+
+    Never the same twice: what an earlier attempt left is out of date.
+    """
+    return _named('clone', f'{volume_id}-{secrets.token_hex(4)}')
 
 
-def trash(lvol: str) -> str:
-    """Where a snapshot's lvol goes that cannot be deleted yet."""
-    return _named('trash', lvol.removeprefix('snapshot-'))
+def is_clone_base(lvol: str) -> bool:
+    """Whether it is a snapshot that only the driver knows."""
+    return lvol.startswith('clone-')
 
 
-def is_hidden(lvol: str) -> bool:
-    """Whether the driver made it for itself and may remove it."""
-    return lvol.startswith(_HIDDEN)
+def is_snapshot(lvol: str) -> bool:
+    """Whether it is a snapshot that a user made."""
+    return lvol.startswith('snapshot-')
 
 
-def controller(volume_lvol: str, mode: str) -> str:
-    """The vhost controller of a volume, which is its socket's name too."""
-    if mode not in MODES:
-        raise exceptions.InvalidName(
-            f'access mode is "{mode}"; accepted are {" and ".join(MODES)}'
-        )
-    return f'{volume_lvol}-{mode}'
+def tombstone(snapshot_lvol: str) -> str:
+    """The mark that a snapshot's user has deleted it."""
+    return 'trash-' + snapshot_lvol.removeprefix('snapshot-')
+
+
+def is_tombstone(lvol: str) -> bool:
+    return lvol.startswith('trash-')
+
+
+def buried(stone: str) -> str:
+    """The snapshot that a tombstone stands for."""
+    return 'snapshot-' + stone.removeprefix('trash-')
 
 
 def is_volume(lvol: str) -> bool:
@@ -95,6 +103,15 @@ def is_volume(lvol: str) -> bool:
 def controllers(volume_lvol: str) -> tuple[str, ...]:
     """Every name that a volume's vhost controllers may have."""
     return tuple(f'{volume_lvol}-{mode}' for mode in MODES)
+
+
+def controller(volume_lvol: str, mode: str) -> str:
+    """The vhost controller of a volume, which is its socket's name too."""
+    if mode not in MODES:
+        raise exceptions.InvalidName(
+            f'access mode is "{mode}"; accepted are {" and ".join(MODES)}'
+        )
+    return f'{volume_lvol}-{mode}'
 
 
 def scratch_subsystem(volume_lvol: str) -> str:

@@ -53,8 +53,6 @@ class Setter:
         try:
             self._set(wanted)
         except rpc.TryAgain:
-            if self._in_force(wanted):
-                return
             LOG.debug('%s is idle and limited: opening it', self._path)
             self._open()
             try:
@@ -69,7 +67,7 @@ class Setter:
         )
 
     def _in_force(self, wanted: qos.RateLimits) -> bool:
-        return self._target.ask(bdev.get(self._path)).limits == wanted
+        return self._target.ask(bdev.get_lvol(self._path)).limits == wanted
 
     def _open(self) -> None:
         """Make it a namespace; a leftover of an earlier try goes first."""

@@ -78,7 +78,7 @@ class VhostUser:
         with locks.holding(volume):
             self._janitor.forget(volume)
             device, present = self._target.find_all(
-                bdev.get(path), vhost.get(controller)
+                bdev.get_lvol(path), vhost.get(controller)
             )
             if device is None:
                 raise exceptions.Conflict(f'there is no {path}')
@@ -169,7 +169,7 @@ class VhostUser:
             controller, device.name, readonly=mode == 'ro'
         )
         answer, *seen = self._target.gather(
-            request, bdev.get(path), vhost.get(controller)
+            request, bdev.get_lvol(path), vhost.get(controller)
         )
         if isinstance(answer, rpc.OutcomeUnknown):
             seen = []
@@ -188,7 +188,9 @@ class VhostUser:
     ) -> None:
         if not seen:
             seen.extend(
-                self._target.find_all(bdev.get(path), vhost.get(controller))
+                self._target.find_all(
+                    bdev.get_lvol(path), vhost.get(controller)
+                )
             )
         device, present = seen
         if device is None or present is None:
@@ -233,7 +235,7 @@ class VhostUser:
                     lambda: self._delete(controller),
                 )
                 return
-            self._delete(controller)
+            self._target.settle(*self.deletion(controller))
 
     def remove_idle(self, volume: str) -> None:
         """Remove the volume's controllers that no guest is connected to."""

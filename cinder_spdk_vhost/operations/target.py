@@ -121,7 +121,7 @@ class Target:
 
     def exists(self, path: str) -> bool:
         """Whether there is an lvol ``STORE/NAME``."""
-        return self.find(bdev.get(path)) is not None
+        return self.find(bdev.get_lvol(path)) is not None
 
     def gone(self, path: str) -> bool:
         """Whether there is no lvol ``STORE/NAME``."""

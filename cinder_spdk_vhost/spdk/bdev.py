@@ -54,7 +54,6 @@ class Bdev:
     :ivar claim: type of the claim that somebody holds on it
         (``exclusive_write`` for an NVMe-oF namespace), or None
     :ivar limits: the rate limits in force
-    :ivar lvol: None where this is no logical volume
     """
 
     name: str
@@ -64,12 +63,16 @@ class Bdev:
     numa_node: int | None
     claim: str | None
     limits: qos.RateLimits
-    lvol: Lvol | None
 
 
-def _parse_lvol(data: dict[str, Any] | None) -> Lvol | None:
-    if data is None:
-        return None
+@dataclasses.dataclass(frozen=True)
+class LvolBdev(Bdev):
+    """A logical volume as a block device."""
+
+    lvol: Lvol
+
+
+def _parse_lvol(data: dict[str, Any]) -> Lvol:
     return Lvol(
         lvstore_uuid=data['lvol_store_uuid'],
         thin=data['thin_provision'],
@@ -80,24 +83,41 @@ def _parse_lvol(data: dict[str, Any] | None) -> Lvol | None:
     )
 
 
-def _parse(result: list[dict[str, Any]]) -> Bdev:
-    data = result[0]
+def _common(data: dict[str, Any]) -> dict[str, Any]:
     numa_id = data.get('numa_id', -1)
     claim = data.get('claim_type', 'unknown') if data['claimed'] else None
-    return Bdev(
-        name=data['name'],
-        aliases=tuple(data['aliases']),
-        product=data['product_name'],
-        size=data['block_size'] * data['num_blocks'],
-        numa_node=None if numa_id < 0 else numa_id,
-        claim=claim,
-        limits=qos.RateLimits.parse(data['assigned_rate_limits']),
-        lvol=_parse_lvol(data['driver_specific'].get('lvol')),
-    )
+    return {
+        'name': data['name'],
+        'aliases': tuple(data['aliases']),
+        'product': data['product_name'],
+        'size': data['block_size'] * data['num_blocks'],
+        'numa_node': None if numa_id < 0 else numa_id,
+        'claim': claim,
+        'limits': qos.RateLimits.parse(data['assigned_rate_limits']),
+    }
 
 
 def get(name: str) -> Request[Bdev]:
-    """Look one up. NotFound where there is none (yet)."""
+    """Look any bdev up. NotFound where there is none (yet)."""
     return Request(
-        'bdev_get_bdevs', {'name': name}, mutates=False, parse=_parse
+        'bdev_get_bdevs',
+        {'name': name},
+        mutates=False,
+        parse=lambda result: Bdev(**_common(result[0])),
+    )
+
+
+def get_lvol(path: str) -> Request[LvolBdev]:
+    """Look an lvol up as ``STORE/NAME``. NotFound where there is none (yet).
+
+    SPDK gives names of this form to lvols alone.
+    """
+    return Request(
+        'bdev_get_bdevs',
+        {'name': path},
+        mutates=False,
+        parse=lambda result: LvolBdev(
+            **_common(result[0]),
+            lvol=_parse_lvol(result[0]['driver_specific']['lvol']),
+        ),
     )

@@ -160,11 +160,6 @@ def resize(lvol: str, size_mib: int) -> Request[Any]:
     return Request('bdev_lvol_resize', {'name': lvol, 'size_in_mib': size_mib})
 
 
-def rename(lvol: str, name: str) -> Request[Any]:
-    """Rename within the store. SPDK checks no name: ours come checked."""
-    return Request('bdev_lvol_rename', {'old_name': lvol, 'new_name': name})
-
-
 def delete(lvol: str, size: int) -> Request[Any]:
     """Delete, in use or not: SPDK does not ask.
 

@@ -14,8 +14,10 @@
 
 A volume stands on the snapshots that were taken of it, and on the snapshot
 that it was made from. SPDK deletes a snapshot that at most one lvol stands
-on, by merging it into that one. So a snapshot that cannot go yet is renamed
-out of sight, and goes with its last dependent.
+on, by merging it into that one. A snapshot that its user deleted and that
+cannot go yet is buried: it stays where it is (SPDK renames no snapshot),
+and an lvol of no size, ``trash-<id>``, says that it is to go with its last
+dependent. The snapshots below clones are the driver's own and go likewise.
 
 A writable lvol that lost its last parent gives whole clusters back when its
 guest discards them. Where the pool's base would not zero those, such an
@@ -52,7 +54,7 @@ class Chains:
     # Deleting
 
     def discard(self, pool: pools.Pool, name: str) -> bool:
-        """Delete a snapshot, or hide it until it can be deleted.
+        """Delete a snapshot for its user, or bury it.
 
         Two round trips, three where it is merged into what stands on it.
 
@@ -61,120 +63,139 @@ class Chains:
         """
         path = names.path(pool.name, name)
         with locks.holding(name):
-            found = self._target.find(bdev.get(path))
-            if found is None or found.lvol is None:
+            found = self._target.find(bdev.get_lvol(path))
+            if found is None:
                 return False
             if found.claim is not None:
                 raise exceptions.InUse(f'{path} is claimed ({found.claim})')
             clones = found.lvol.clones
-            if len(clones) > 1 or self._leaves_thin_root(pool, found.lvol):
-                self._keep_for_now(pool, name)
+            if len(clones) > 1 or _leaves_thin_root(pool, found.lvol):
+                self._bury(pool, name)
                 return True
             if not clones:
                 self._delete(path, found.size)
         if clones:
-            self._merge(pool, name, clones[0])
+            with locks.holding(name, *clones):
+                try:
+                    self._merge(pool, name, clones[0])
+                except janitor.Postponed:
+                    self._bury(pool, name)
+                    return True
         locks.forget(name)
         self.reap_soon(pool, found.lvol.parent)
         return True
 
-    def _merge(self, pool: pools.Pool, name: str, clone: str) -> None:
-        path = names.path(pool.name, name)
-        with locks.holding(name, clone):
-            found = self._target.find(bdev.get(path))
-            if found is None or found.lvol is None:
-                return
-            if found.lvol.clones in ((), (clone,)):
-                self._delete(path, found.size)
-            else:
-                self._keep_for_now(pool, name)
+    def undo_snapshot(self, pool: pools.Pool, name: str, volume: str) -> None:
+        """Take back a snapshot that nobody has seen yet.
 
-    def hide(self, pool: pools.Pool, name: str) -> None:
-        """Rename a snapshot out of sight; it is deleted when it can be.
-
-        The caller holds its lock. Nothing happens where it is gone.
+        The caller holds the locks of both. A volume that a guest has open
+        may have to keep standing on it; then it is buried.
         """
-        path = names.path(pool.name, name)
-        hidden = names.trash(name)
         try:
-            self._target.settle(
-                lvol.rename(path, hidden), lambda: self._target.gone(path)
-            )
-        except rpc.NotFound:
-            return
-        LOG.info(
-            '%(lvol)s is hidden as %(hidden)s until it can be deleted',
-            {'lvol': path, 'hidden': hidden},
-        )
-        self.reap_soon(pool, hidden)
+            self._merge(pool, name, volume)
+        except janitor.Postponed:
+            self._bury(pool, name)
 
-    def _keep_for_now(self, pool: pools.Pool, name: str) -> None:
-        if names.is_hidden(name):
-            raise janitor.Postponed(f'{name} still has descendants')
-        self.hide(pool, name)
+    def _merge(self, pool: pools.Pool, name: str, clone: str) -> None:
+        """Delete a snapshot that only ``clone`` stands on, both locked."""
+        path = names.path(pool.name, name)
+        above = names.path(pool.name, clone)
+        found, volume, *exports = self._target.find_all(
+            bdev.get_lvol(path),
+            bdev.get_lvol(above),
+            *map(vhost.get, names.controllers(clone)),
+        )
+        if found is None:
+            return
+        if found.lvol.clones not in ((), (clone,)):
+            raise janitor.Postponed(f'{path} has more descendants')
+        thin_root = _leaves_thin_root(pool, found.lvol)
+        if thin_root:
+            if any(exports) or volume.claim is not None:
+                raise janitor.Postponed(f'{above} is attached')
+            self._check_space(pool, found, volume)
+        self._delete(path, found.size)
+        if thin_root:
+            self._target.ask(lvol.inflate(above, volume.size))
+
+    def _check_space(
+        self, pool: pools.Pool, snapshot: bdev.LvolBdev, volume: bdev.LvolBdev
+    ) -> None:
+        """:raises Postponed: the store cannot hold the volume made thick"""
+        missing = volume.size // pool.store.cluster_size - (
+            volume.lvol.allocated_clusters + snapshot.lvol.allocated_clusters
+        )
+        free = self._target.ask(lvol.get_lvstore(pool.name)).free_clusters
+        if missing > free:
+            raise janitor.Postponed(
+                f'{volume.aliases[0]} cannot be made thick: {missing} '
+                f'clusters are missing, {free} are free'
+            )
 
     def _delete(self, path: str, size: int) -> None:
         self._target.settle(
             lvol.delete(path, size), lambda: self._target.gone(path)
         )
 
-    @staticmethod
-    def _leaves_thin_root(pool: pools.Pool, data: bdev.Lvol) -> bool:
-        """Whether merging it would let a guest free unzeroed clusters."""
-        return (
-            not pool.base.reads_zeros
-            and data.parent is None
-            and len(data.clones) == 1
-            and names.is_volume(data.clones[0])
-        )
+    def _bury(self, pool: pools.Pool, name: str) -> None:
+        """Write down on the target that a snapshot's user deleted it."""
+        if not names.is_snapshot(name):
+            raise janitor.Postponed(f'{name} is stood on')
+        stone = names.tombstone(name)
+        try:
+            self._target.settle(
+                lvol.create(
+                    pool.name, stone, 0, thin=True, clear_method='none'
+                ),
+                lambda: self._target.exists(names.path(pool.name, stone)),
+            )
+        except rpc.Exists:
+            LOG.debug('%s is buried already', name)
+        LOG.info('%s goes with the last volume that stands on it', name)
+        self.reap_soon(pool, name)
 
     # Tidying up
 
     def reap_soon(self, pool: pools.Pool, name: str | None) -> None:
-        """Have a hidden snapshot deleted as soon as it can go."""
-        if name is not None and names.is_hidden(name):
+        """Have a snapshot that nobody wants deleted as soon as it can go."""
+        if name is not None:
             self._janitor.soon(
-                f'delete {names.path(pool.name, name)}',
+                f'reap {names.path(pool.name, name)}',
                 lambda: self._reap(pool, name),
             )
 
     def _reap(self, pool: pools.Pool, name: str) -> None:
-        found = self._target.find(bdev.get(names.path(pool.name, name)))
-        if found is None or found.lvol is None:
-            return
-        if self._leaves_thin_root(pool, found.lvol):
-            self._merge_into_thick(pool, name, found.lvol.clones[0])
-            locks.forget(name)
-        else:
-            self.discard(pool, name)
-
-    def _merge_into_thick(
-        self, pool: pools.Pool, name: str, clone: str
-    ) -> None:
-        """Merge into a volume that no guest can reach meanwhile."""
         path = names.path(pool.name, name)
-        clone_path = names.path(pool.name, clone)
-        with locks.holding(name, clone):
-            found, volume, *exports = self._target.find_all(
-                bdev.get(path),
-                bdev.get(clone_path),
-                *map(vhost.get, names.controllers(clone)),
+        stone = None
+        if names.is_snapshot(name):
+            stone = names.path(pool.name, names.tombstone(name))
+            found, buried = self._target.find_all(
+                bdev.get_lvol(path), bdev.get_lvol(stone)
             )
-            if found is None or found.lvol.clones != (clone,):
-                raise janitor.Postponed(f'{name} has changed')
-            if any(exports) or volume.claim:
-                raise janitor.Postponed(f'{clone} is attached')
-            missing = volume.size // pool.store.cluster_size - (
-                volume.lvol.allocated_clusters + found.lvol.allocated_clusters
-            )
-            store = self._target.ask(lvol.get_lvstore(pool.name))
-            if missing > store.free_clusters:
-                raise janitor.Postponed(
-                    f'{clone} cannot be made thick: {missing} clusters are '
-                    f'missing, {store.free_clusters} are free'
-                )
-            self._delete(path, found.size)
-            self._target.ask(lvol.inflate(clone_path, volume.size))
+            if buried is None:
+                return
+        elif names.is_clone_base(name):
+            found = self._target.find(bdev.get_lvol(path))
+        else:
+            return
+        if found is not None:
+            self._reap_found(pool, name, found)
+        if stone is not None:
+            self._delete(stone, 0)
+            locks.forget(name)
+
+    def _reap_found(
+        self, pool: pools.Pool, name: str, found: bdev.LvolBdev
+    ) -> None:
+        clones = found.lvol.clones
+        if len(clones) > 1:
+            raise janitor.Postponed(f'{name} still has descendants')
+        with locks.holding(name, *clones):
+            if clones:
+                self._merge(pool, name, clones[0])
+            else:
+                self._delete(names.path(pool.name, name), found.size)
+        self.reap_soon(pool, found.lvol.parent)
 
     def limit_depth_soon(self, pool: pools.Pool, name: str) -> None:
         """Have a volume's chain cut if it has become too long."""
@@ -208,8 +229,8 @@ class Chains:
         path = names.path(pool.name, name)
         copy = lvol.decouple_parent if pool.base.reads_zeros else lvol.inflate
         with locks.holding(name):
-            found = self._target.find(bdev.get(path))
-            if found is None or not found.lvol or not found.lvol.parent:
+            found = self._target.find(bdev.get_lvol(path))
+            if found is None or found.lvol.parent is None:
                 return None
             self._target.ask(copy(path, size))
             return found.lvol.parent
@@ -219,7 +240,9 @@ class Chains:
         depth = size = 0
         above: str | None = name
         while above is not None:
-            found = self._target.find(bdev.get(names.path(pool.name, above)))
+            found = self._target.find(
+                bdev.get_lvol(names.path(pool.name, above))
+            )
             if found is None or found.lvol is None:
                 break
             size = size or found.size
@@ -231,4 +254,17 @@ class Chains:
         """Find what earlier lives of the service left to be reaped."""
         for pool in up:
             for name in self._target.ask(lvol.get_names(pool.name)):
-                self.reap_soon(pool, name)
+                if names.is_clone_base(name):
+                    self.reap_soon(pool, name)
+                elif names.is_tombstone(name):
+                    self.reap_soon(pool, names.buried(name))
+
+
+def _leaves_thin_root(pool: pools.Pool, data: bdev.Lvol) -> bool:
+    """Whether merging it would let a guest free unzeroed clusters."""
+    return (
+        not pool.base.reads_zeros
+        and data.parent is None
+        and len(data.clones) == 1
+        and names.is_volume(data.clones[0])
+    )

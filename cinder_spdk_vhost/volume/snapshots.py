@@ -14,7 +14,7 @@
 
 from oslo_log import log as logging
 
-from cinder_spdk_vhost import exceptions, names, rpc
+from cinder_spdk_vhost import exceptions, names
 from cinder_spdk_vhost.operations import flows, janitor, locks
 from cinder_spdk_vhost.operations import target as spdk_target
 from cinder_spdk_vhost.spdk import bdev, lvol
@@ -48,7 +48,7 @@ class Snapshots:
                 flows.Step(
                     f'snapshot {names.path(pool.name, volume)} as {name}',
                     lambda: self._snapshot(pool, volume, name),
-                    lambda: self._chains.hide(pool, name),
+                    lambda: self._chains.undo_snapshot(pool, name, volume),
                 ),
             )
         self._chains.limit_depth_soon(pool, volume)
@@ -58,14 +58,6 @@ class Snapshots:
             lvol.snapshot(names.path(pool.name, volume), name),
             lambda: self._target.exists(names.path(pool.name, name)),
         )
-
-    def _snapshot_anew(self, pool: pools.Pool, volume: str, base: str) -> None:
-        """What an earlier attempt left under that name is out of date."""
-        try:
-            self._snapshot(pool, volume, base)
-        except rpc.Exists:
-            self._chains.hide(pool, base)
-            self._snapshot(pool, volume, base)
 
     def delete(self, pool: pools.Pool, name: str) -> None:
         """Delete a snapshot for its user, whatever stands on it."""
@@ -119,8 +111,8 @@ class Snapshots:
                 self._janitor.undo_later(name),
                 flows.Step(
                     f'snapshot {names.path(pool.name, source)} as {base}',
-                    lambda: self._snapshot_anew(pool, source, base),
-                    lambda: self._chains.hide(pool, base),
+                    lambda: self._snapshot(pool, source, base),
+                    lambda: self._chains.reap_soon(pool, base),
                 ),
                 *self._standing_on(
                     pool, base, source_gib, name, size_gib, clear_method
@@ -172,7 +164,7 @@ class Snapshots:
         path = names.path(pool.name, name)
 
         def done() -> bool:
-            found = self._target.ask(bdev.get(path))
+            found = self._target.ask(bdev.get_lvol(path))
             return found.lvol is not None and found.lvol.parent == snapshot
 
         self._target.settle(

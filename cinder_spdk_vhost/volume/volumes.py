@@ -123,9 +123,9 @@ class Volumes:
         :returns: whether it can be used as it is
         :raises Conflict: where it could be something else
         """
-        found = self._target.ask(bdev.get(path))
+        found = self._target.ask(bdev.get_lvol(path))
         data = found.lvol
-        if data is not None and not data.snapshot:
+        if not data.snapshot:
             if data.thin and not data.allocated_clusters:
                 self.remove(path, found.size)
                 return False
@@ -167,24 +167,25 @@ class Volumes:
         with locks.holding(name):
             self._janitor.forget(name)
             found, *exports = self._target.find_all(
-                bdev.get(path), *map(vhost.get, names.controllers(name))
+                bdev.get_lvol(path), *map(vhost.get, names.controllers(name))
             )
             if found is None and absent(self._target, path):
                 LOG.info('%s is gone already', path)
                 return
-            found = found or self._target.ask(bdev.get(path))
+            found = found or self._target.ask(bdev.get_lvol(path))
             self._check_unused(path, found, exports)
             self._target.settle_all(
                 *(self._exports.deletion(e.name) for e in exports if e)
             )
             self.remove(path, found.size)
         locks.forget(name)
-        self._chains.reap_soon(pool, found.lvol and found.lvol.parent)
+        if found.lvol is not None:
+            self._chains.reap_soon(pool, found.lvol.parent)
 
     @staticmethod
     def _check_unused(
         path: str,
-        found: bdev.Bdev,
+        found: bdev.LvolBdev,
         exports: list[vhost.Controller | None],
     ) -> None:
         for export in exports:
@@ -209,7 +210,7 @@ class Volumes:
         check_size(size_gib, 'new size')
         path = names.path(pool.name, name)
         with locks.holding(name):
-            found = self._target.ask(bdev.get(path))
+            found = self._target.ask(bdev.get_lvol(path))
             if found.size >= size_gib * GIB + pool.store.cluster_size:
                 raise exceptions.Conflict(
                     f'{path} has {found.size} bytes; {size_gib} GiB would '
@@ -221,5 +222,7 @@ class Volumes:
         """Grow an lvol that is known to be smaller."""
         self._target.settle(
             lvol.resize(path, size_gib * MIB_PER_GIB),
-            lambda: self._target.ask(bdev.get(path)).size >= size_gib * GIB,
+            lambda: (
+                self._target.ask(bdev.get_lvol(path)).size >= size_gib * GIB
+            ),
         )
