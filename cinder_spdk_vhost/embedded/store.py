@@ -1,0 +1,133 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""What survives the target: lvstores and their lvols, in SQLite.
+
+One transaction gathers what one poll changed and is committed before any of
+its answers leave, so an answered request is never forgotten, whenever the
+process is killed.
+"""
+
+from collections.abc import Iterator
+import os
+import sqlite3
+from typing import Any
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS lvstore (
+    uuid TEXT PRIMARY KEY,
+    name TEXT NOT NULL,
+    cluster_size INTEGER NOT NULL,
+    block_size INTEGER NOT NULL,
+    total_clusters INTEGER NOT NULL,
+    metadata_clusters INTEGER NOT NULL,
+    metadata_pages INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS lvol (
+    uuid TEXT PRIMARY KEY,
+    lvstore TEXT NOT NULL,
+    blob INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    thin INTEGER NOT NULL,
+    read_only INTEGER NOT NULL,
+    parent TEXT,
+    clusters TEXT NOT NULL,
+    clear_method TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS lvol_of_lvstore ON lvol (lvstore, blob);
+PRAGMA user_version = 1;
+"""
+
+_LVSTORE = (
+    'uuid, name, cluster_size, block_size, total_clusters, '
+    'metadata_clusters, metadata_pages'
+)
+_LVOL = (
+    'uuid, lvstore, blob, name, size, thin, read_only, parent, '
+    'clusters, clear_method'
+)
+
+
+class Store:
+    """The state file.
+
+    :param path: the SQLite file, made if it is not there
+    """
+
+    def __init__(self, path: str) -> None:
+        # The file says which volumes there are: nobody else's business.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        self._db = sqlite3.connect(path, isolation_level=None)
+        self._db.execute('PRAGMA journal_mode = WAL')
+        # Enough for a killed process; a power cut may lose the last
+        # commits, never the file.
+        self._db.execute('PRAGMA synchronous = NORMAL')
+        self._db.executescript(_SCHEMA)
+        self._open = False
+
+    def _write(self, statement: str, values: tuple[Any, ...]) -> None:
+        if not self._open:
+            self._db.execute('BEGIN IMMEDIATE')
+            self._open = True
+        self._db.execute(statement, values)
+
+    def commit(self) -> None:
+        """Make everything written since the last commit last."""
+        if self._open:
+            self._db.execute('COMMIT')
+            self._open = False
+
+    def close(self) -> None:
+        """Commit and close."""
+        self.commit()
+        self._db.close()
+
+    def save_lvstore(self, row: tuple[Any, ...]) -> None:
+        """Add an lvstore, or replace what is known of it."""
+        self._write(
+            f'INSERT OR REPLACE INTO lvstore ({_LVSTORE}) '  # noqa: S608
+            'VALUES (?, ?, ?, ?, ?, ?, ?)',
+            row,
+        )
+
+    def delete_lvstore(self, uuid: str) -> None:
+        """Forget an lvstore and all its lvols."""
+        self._write('DELETE FROM lvol WHERE lvstore = ?', (uuid,))
+        self._write('DELETE FROM lvstore WHERE uuid = ?', (uuid,))
+
+    def save_lvol(self, row: tuple[Any, ...]) -> None:
+        """Add an lvol, or replace what is known of it."""
+        self._write(
+            f'INSERT OR REPLACE INTO lvol ({_LVOL}) '  # noqa: S608
+            'VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)',
+            row,
+        )
+
+    def delete_lvol(self, uuid: str) -> None:
+        """Forget one lvol."""
+        self._write('DELETE FROM lvol WHERE uuid = ?', (uuid,))
+
+    def lvstore(self, uuid: str) -> tuple[Any, ...] | None:
+        """One lvstore's row."""
+        return self._db.execute(
+            f'SELECT {_LVSTORE} FROM lvstore WHERE uuid = ?',  # noqa: S608
+            (uuid,),
+        ).fetchone()
+
+    def lvols(self, lvstore: str) -> Iterator[tuple[Any, ...]]:
+        """The rows of an lvstore's lvols, oldest blob first."""
+        return self._db.execute(
+            f'SELECT {_LVOL} FROM lvol WHERE lvstore = ? '  # noqa: S608
+            'ORDER BY blob',
+            (lvstore,),
+        )

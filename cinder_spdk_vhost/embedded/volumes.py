@@ -1,0 +1,340 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""What can be done to logical volumes.
+
+Every operation begins at once (it checks, takes its name and its lock) and
+ends with the poll, as SPDK's end when the metadata is written. What arrives
+in between finds the name taken, the volume locked, and the result not there
+yet. The errors are errnos; which code they go out under is the methods'
+business.
+"""
+
+import errno
+
+from cinder_spdk_vhost.embedded import (
+    bdevs,
+    clusters,
+    dataplane,
+    errors,
+    lvols,
+    outcome,
+    store,
+)
+
+Lvol = lvols.Lvol
+
+
+class Volumes:
+    """The volumes of all stores.
+
+    :param registry: where their bdevs show up
+    :param state: where they are saved
+    :param plane: who keeps their bytes
+    """
+
+    def __init__(
+        self,
+        registry: bdevs.Registry,
+        state: store.Store,
+        plane: dataplane.DataPlane,
+    ) -> None:
+        self._registry = registry
+        self._state = state
+        self._plane = plane
+
+    def create(
+        self,
+        lvstore: lvols.Lvstore,
+        name: str,
+        size: int,
+        thin: bool,
+        clear_method: str,
+    ) -> outcome.Deferred:
+        """A new volume; its name has been checked already."""
+        lvstore.begin()
+        count = lvstore.clusters_for(size)
+        own = clusters.NONE if thin else clusters.first(count)
+        lvol = Lvol(
+            lvstore,
+            name,
+            count,
+            thin=thin,
+            own=own,
+            clear_method=clear_method,
+        )
+        lvstore.names[name] = None
+
+        def finish() -> str:
+            lvstore.end()
+            try:
+                lvstore.take(own)
+            except errors.Errno:
+                del lvstore.names[name]
+                lvstore.free_blob(lvol.blob)
+                raise
+            return self._appear(lvol)
+
+        return outcome.Deferred(finish, self._plane.create(lvol))
+
+    def snapshot(self, origin: Lvol, name: str) -> outcome.Deferred:
+        """A read-only copy that takes over what its origin has."""
+        lvstore = origin.lvstore
+        lvstore.check_name(name)
+        if origin.read_only:
+            raise errors.Errno(errno.EINVAL)
+        self._lock(origin)
+        snapshot = Lvol(
+            lvstore,
+            name,
+            origin.size,
+            thin=True,
+            read_only=True,
+            clear_method=origin.clear_method,
+        )
+        lvstore.names[name] = None
+
+        def finish() -> str:
+            self._unlock(origin)
+            snapshot.own, origin.own = origin.own, clusters.NONE
+            snapshot.thin, origin.thin = origin.thin, True
+            snapshot.adopt(origin.parent)
+            origin.adopt(snapshot)
+            self._save(origin)
+            return self._appear(snapshot)
+
+        return outcome.Deferred(finish, self._plane.snapshot(origin, snapshot))
+
+    def clone(self, snapshot: Lvol, name: str) -> outcome.Deferred:
+        """A volume that begins as what a snapshot has."""
+        lvstore = snapshot.lvstore
+        lvstore.check_name(name)
+        if not snapshot.read_only:
+            raise errors.Errno(errno.EINVAL)
+        self._lock(snapshot)
+        clone = Lvol(
+            lvstore,
+            name,
+            snapshot.size,
+            thin=True,
+            clear_method=snapshot.clear_method,
+        )
+        lvstore.names[name] = None
+
+        def finish() -> str:
+            self._unlock(snapshot)
+            clone.adopt(snapshot)
+            return self._appear(clone)
+
+        return outcome.Deferred(finish, self._plane.clone(snapshot, clone))
+
+    def inflate(self, lvol: Lvol) -> outcome.Deferred:
+        """Give a volume all its clusters, independent of any parent."""
+        self._lock(lvol)
+        wanted = 0
+        if lvol.thin:
+            wanted = clusters.first(lvol.size) & ~lvol.own
+        return self._detach(lvol, wanted, None, thin=False)
+
+    def decouple(self, lvol: Lvol) -> outcome.Deferred:
+        """Copy what a volume's parent has; its grandparent follows."""
+        self._lock(lvol)
+        parent = lvol.parent
+        if parent is None:
+            self._unlock(lvol)
+            raise errors.Errno(errno.EINVAL)
+        wanted = clusters.first(lvol.size) & parent.own & ~lvol.own
+        return self._detach(lvol, wanted, parent.parent, thin=True)
+
+    def _detach(
+        self, lvol: Lvol, wanted: int, parent: Lvol | None, *, thin: bool
+    ) -> outcome.Deferred:
+        if wanted.bit_count() > lvol.lvstore.free:
+            self._unlock(lvol)
+            raise errors.Errno(errno.ENOSPC)
+
+        def finish() -> bool:
+            self._unlock(lvol)
+            lvol.lvstore.take(wanted)
+            lvol.own |= wanted
+            lvol.thin = thin
+            lvol.adopt(parent)
+            self._save(lvol)
+            return True
+
+        return outcome.Deferred(finish, self._plane.detach(lvol, parent))
+
+    def resize(self, lvol: Lvol, size: int) -> outcome.Deferred:
+        """Another size. A smaller one frees clusters even when refused."""
+        lvstore = lvol.lvstore
+        if lvol.read_only:
+            raise errors.Errno(errno.EPERM)
+        count = lvstore.clusters_for(size)
+        if count == lvol.size:
+            return outcome.Deferred(lambda: self._show_size(lvol))
+        self._lock(lvol)
+
+        def finish() -> bool:
+            self._unlock(lvol)
+            if count < lvol.size:
+                lvstore.give_back(lvol.own >> count)
+                lvol.own &= clusters.first(count)
+            elif not lvol.thin:
+                more = clusters.first(count) & ~clusters.first(lvol.size)
+                lvstore.take(more)
+                lvol.own |= more
+            lvol.size = count
+            self._save(lvol)
+            return self._show_size(lvol)
+
+        return outcome.Deferred(finish, self._plane.resize(lvol, count))
+
+    @staticmethod
+    def _show_size(lvol: Lvol) -> bool:
+        # Only now does SPDK look whether somebody has the bdev open.
+        lvol.change_size(
+            lvol.size * lvol.lvstore.cluster_size // lvol.block_size
+        )
+        return True
+
+    def rename(self, lvol: Lvol, name: str) -> outcome.Deferred:
+        """Another name.
+
+        The alias changes first, whatever comes of the rest: a snapshot's
+        rename is refused and it answers to the new alias all the same,
+        until its store is loaded again.
+        """
+        lvstore = lvol.lvstore
+        self._registry.rename_alias(lvol, f'{lvstore.name}/{name}')
+        # What is longer is cut, without a word.
+        short = name.encode()[: lvols.NAME_MAX].decode(errors='ignore')
+        if short == lvol.lvol_name:
+            return outcome.Deferred(lambda: True)
+        if lvstore.names.get(short) is not None:
+            raise errors.Errno(errno.EEXIST)
+        if lvol.read_only:
+            raise errors.Errno(errno.EPERM)
+
+        def finish() -> bool:
+            del lvstore.names[lvol.lvol_name]
+            lvol.lvol_name = short
+            lvstore.names[short] = lvol
+            self._save(lvol)
+            return True
+
+        return outcome.Deferred(finish)
+
+    def set_read_only(self, lvol: Lvol) -> outcome.Deferred:
+        """Refuse writes, once whoever uses it opens it anew."""
+
+        def finish() -> bool:
+            lvol.read_only = True
+            self._save(lvol)
+            return True
+
+        return outcome.Deferred(finish)
+
+    def set_parent(self, lvol: Lvol, parent: Lvol) -> outcome.Deferred:
+        """Read what a thin volume lacks from another snapshot."""
+        if lvol.parent is not None and lvol.parent is parent:
+            raise errors.Errno(errno.EEXIST)
+        if (
+            lvol is parent
+            or lvol.lvstore is not parent.lvstore
+            or not lvol.thin
+            or not (parent.is_snapshot or parent.read_only)
+            or lvol.size != parent.size
+        ):
+            raise errors.Errno(errno.EINVAL)
+        if parent.locked:
+            raise errors.Errno(errno.EBUSY)
+        self._lock(lvol)
+        parent.locked = True
+
+        def finish() -> bool:
+            self._unlock(lvol)
+            parent.locked = False
+            lvol.adopt(parent)
+            self._save(lvol)
+            return True
+
+        return outcome.Deferred(finish)
+
+    def delete(self, lvol: Lvol) -> outcome.Deferred:
+        """Delete a volume, in use or not.
+
+        A snapshot with one clone leaves it what it has. SPDK takes the bdev
+        away before it looks whether the blob can go: one that can't, since
+        it or its clone is being worked on, keeps its clusters and is not to
+        be seen until its store is loaded again.
+        """
+        if len(lvol.clones) > 1:
+            raise errors.Errno(errno.EPERM)
+        lvstore = lvol.lvstore
+        if self._registry.find(lvol.name) is lvol:
+            self._registry.unregister(lvol)
+        heir = next(iter(lvol.clones), None)
+        if lvol.locked or (heir is not None and heir.locked):
+            lvstore.hide(lvol)
+            raise errors.Errno(errno.EBUSY)
+        self._lock(lvol)
+        if heir is not None:
+            heir.locked = True
+
+        def finish() -> bool:
+            self._unlock(lvol)
+            left = lvol.own
+            if heir is not None:
+                heir.locked = False
+                taken = left & clusters.first(heir.size) & ~heir.own
+                heir.own |= taken
+                left &= ~taken
+                heir.adopt(lvol.parent)
+                self._save(heir)
+            self._forget(lvol, left)
+            return True
+
+        return outcome.Deferred(finish, self._plane.delete(lvol, heir))
+
+    def _forget(self, lvol: Lvol, left: int) -> None:
+        lvstore = lvol.lvstore
+        lvstore.give_back(left)
+        lvol.adopt(None)
+        lvstore.hide(lvol)
+        lvstore.free_blob(lvol.blob)
+        if not lvstore.volatile:
+            self._state.delete_lvol(lvol.uuid)
+
+    def _appear(self, lvol: Lvol) -> str:
+        lvstore = lvol.lvstore
+        if lvstore.removed:
+            raise errors.Errno(errno.ENODEV)
+        lvstore.add(lvol)
+        self._save(lvol)
+        self._registry.register(lvol)
+        return lvol.uuid
+
+    def _save(self, lvol: Lvol) -> None:
+        if not lvol.lvstore.volatile:
+            self._state.save_lvol(lvol.row())
+
+    @staticmethod
+    def _lock(lvol: Lvol) -> None:
+        if lvol.locked:
+            raise errors.Errno(errno.EBUSY)
+        lvol.lvstore.begin()
+        lvol.locked = True
+
+    @staticmethod
+    def _unlock(lvol: Lvol) -> None:
+        lvol.locked = False
+        lvol.lvstore.end()
