@@ -87,7 +87,7 @@ class Setter:
         """Give the claim back; while it is held no controller is made."""
         try:
             self._delete_subsystem()
-        except rpc.TransportError as e:
+        except rpc.RPCError as e:
             LOG.warning('%s is left for later: %s', self._nqn, e)
             self._later(f'create {self._nqn}', self._delete_subsystem)
 
@@ -99,5 +99,5 @@ class Setter:
             except rpc.OutcomeUnknown:
                 # Deleting what is gone is refused: as good as a look.
                 self._target.ask(delete)
-        except rpc.TargetError as e:
+        except rpc.InvalidParams as e:
             LOG.debug('%s was gone: %s', self._nqn, e)

@@ -1,0 +1,251 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Every request of every flow fails in three ways, one at a time.
+
+What failed must have left the target as it was; what succeeded in spite of
+a lost answer must be whole; and what failed must work when asked again.
+"""
+
+from collections.abc import Callable
+import dataclasses
+from typing import Any
+
+from cinder import exception
+import ddt
+
+from tests.fixtures import driver as fixture
+from tests.fixtures import tap
+from tests.functional import driver_case
+
+GIB = driver_case.GIB
+FAULTS = {
+    'error': tap.error,
+    'drop_before': tap.drop_before,
+    'drop_after': tap.drop_after,
+}
+# More requests than the longest flow sends.
+MOST = 20
+
+
+@dataclasses.dataclass
+class Flow:
+    """One operation, ready to be run.
+
+    :ivar run: does it
+    :ivar check: asserts that it is done, and whole
+    """
+
+    run: Callable[[], Any]
+    check: Callable[[], None]
+
+
+class _Flows(driver_case.DriverTestCase):
+    """How each flow is prepared."""
+
+    def create(self) -> Flow:
+        volume = fixture.volume(self.pool)
+        self.addCleanup(self.remove, volume)
+        return Flow(
+            lambda: self.driver.create_volume(volume),
+            lambda: self.assertEqual(GIB, self.size(volume)),
+        )
+
+    def delete(self) -> Flow:
+        volume = self.volume()
+        return Flow(
+            lambda: self.driver.delete_volume(volume),
+            lambda: self.assertIsNone(self.lvol(volume.name)),
+        )
+
+    def extend(self) -> Flow:
+        volume = self.volume()
+        return Flow(
+            lambda: self.driver.extend_volume(volume, 2),
+            lambda: self.assertEqual(2 * GIB, self.size(volume)),
+        )
+
+    def create_snapshot(self) -> Flow:
+        volume = self.volume()
+        snapshot = fixture.snapshot(volume)
+        self.addCleanup(self.remove_snapshot, snapshot)
+        return Flow(
+            lambda: self.driver.create_snapshot(snapshot),
+            lambda: self.assertEqual(snapshot.name, self.parent(volume)),
+        )
+
+    def delete_snapshot(self) -> Flow:
+        volume = self.volume()
+        snapshot = self.snapshot(volume)
+        return Flow(
+            lambda: self.driver.delete_snapshot(snapshot),
+            lambda: self.assertEqual((None, None), self._merged(volume)),
+        )
+
+    def _merged(self, volume: Any) -> tuple[Any, Any]:
+        """Nothing is left of its snapshot."""
+        left = [n for n in self.names() if n.startswith(('snap', 'trash'))]
+        return (self.parent(volume), left[0] if left else None)
+
+    def delete_shared_snapshot(self) -> Flow:
+        """One that a volume stands on beside its origin."""
+        snapshot = self.snapshot(self.volume())
+        volume = self.from_snapshot(snapshot)
+        stone = f'trash-{snapshot.id}'
+        return Flow(
+            lambda: self.driver.delete_snapshot(snapshot),
+            lambda: self.assertEqual(
+                (snapshot.name, True),
+                (self.parent(volume), self.lvol(stone) is not None),
+            ),
+        )
+
+    def create_from_snapshot(self) -> Flow:
+        snapshot = self.snapshot(self.volume())
+        volume = fixture.volume(self.pool, 2)
+        self.addCleanup(self.remove, volume)
+        return Flow(
+            lambda: self.driver.create_volume_from_snapshot(volume, snapshot),
+            lambda: self.assertEqual(
+                (2 * GIB, snapshot.name),
+                (self.size(volume), self.parent(volume)),
+            ),
+        )
+
+    def clone(self) -> Flow:
+        source = self.volume()
+        volume = fixture.volume(self.pool, 2)
+        self.addCleanup(self.remove, volume)
+        return Flow(
+            lambda: self.driver.create_cloned_volume(volume, source),
+            lambda: self.assertEqual(
+                (2 * GIB, self.parent(source)),
+                (self.size(volume), self.parent(volume)),
+            ),
+        )
+
+    def attach(self) -> Flow:
+        return self._attach(self.volume())
+
+    def attach_with_other_limits(self) -> Flow:
+        """Limits of an earlier attachment are in force on the idle volume."""
+        volume = self.volume()
+        with fixture.type_with(qos={'total_iops_sec': '7000'}) as type_id:
+            volume.volume_type_id = type_id
+            self.driver.initialize_connection(volume, self.connector())
+            self.driver.terminate_connection(volume, self.connector())
+        return self._attach(volume)
+
+    def _attach(self, volume: Any) -> Flow:
+        context = fixture.type_with(qos={'total_iops_sec': '2000'})
+        volume.volume_type_id = context.__enter__()
+        self.addCleanup(context.__exit__, None, None, None)
+
+        def check() -> None:
+            controller = self.target.controllers()[f'{volume.name}-rw']
+            block = controller['backend_specific']['block']
+            self.assertEqual(self.of(volume)['name'], block['bdev'])
+            limits = self.of(volume)['assigned_rate_limits']
+            self.assertEqual(2000, limits['rw_ios_per_sec'])
+
+        return Flow(
+            lambda: self.driver.initialize_connection(
+                volume, self.connector()
+            ),
+            check,
+        )
+
+    def detach(self) -> Flow:
+        volume = self.volume()
+        self.driver.initialize_connection(volume, self.connector())
+        return Flow(
+            lambda: self.driver.terminate_connection(volume, self.connector()),
+            lambda: self.assertNotIn(
+                f'{volume.name}-rw', self.target.controllers()
+            ),
+        )
+
+
+FLOWS = (
+    'create',
+    'delete',
+    'extend',
+    'create_snapshot',
+    'delete_snapshot',
+    'delete_shared_snapshot',
+    'create_from_snapshot',
+    'clone',
+    'attach',
+    'attach_with_other_limits',
+    'detach',
+)
+
+
+@ddt.ddt
+class TestFaults(_Flows):
+    """In pools that read zeros after unmap: volumes are thin."""
+
+    zeroing = True
+
+    @ddt.data(*FLOWS)
+    def test_each_request_fails(self, name: str) -> None:
+        hit = 0
+        for fault in FAULTS:
+            for nth in range(1, MOST):
+                with self.subTest(fault=fault, request=nth):
+                    if not self._fails_at(name, fault, nth):
+                        break
+                    hit += 1
+            else:
+                self.fail(f'{name} sends more than {MOST} requests')
+        self.assertGreaterEqual(hit, len(FAULTS))
+
+    def _fails_at(self, name: str, fault: str, nth: int) -> bool:
+        """Run a flow; whether it sent so many requests at all."""
+        flow: Flow = getattr(self, name)()
+        self.settle()
+        before = self.target.dump()
+        rule = self.tap.inject(FAULTS[fault](), nth=nth)
+        try:
+            flow.run()
+            failed = None
+        except exception.CinderException as e:
+            failed = e
+        foreground = bool(rule.fired)
+        self.tap.heal()
+        self.sweep()
+        if failed is not None:
+            self.assertTrue(foreground, failed)
+            self.assertEqual(before, self.target.dump(), failed)
+            flow.run()
+            self.settle()
+        flow.check()
+        self.doCleanups_of_flow()
+        return foreground
+
+    def doCleanups_of_flow(self) -> None:
+        """Remove what this run made; keep what the test itself made."""
+        self.tap.heal()
+        while len(self._cleanups) > self._kept:
+            function, args, kwargs = self._cleanups.pop()
+            function(*args, **kwargs)
+        self.check_clean()
+
+    def setUp(self) -> None:
+        super().setUp()
+        self._kept = len(self._cleanups)
+
+
+class TestFaultsThick(TestFaults):
+    """In pools that don't: volumes are thick and deleted with zeros."""
+
+    zeroing = False
