@@ -14,6 +14,7 @@
 
 from collections.abc import Mapping
 import dataclasses
+import re
 
 from cinder_spdk_vhost import exceptions
 from cinder_spdk_vhost.spdk import qos
@@ -67,16 +68,14 @@ NONE = Limits(qos.RateLimits())
 
 
 def _number(key: str, value: str, maximum: int) -> int:
-    try:
-        number = int(value)
-    except ValueError:
-        number = -1
-    if not 0 <= number <= maximum:
+    # int() would also take "1_000", " 5" and other scripts' digits.
+    digits = re.fullmatch(r'[0-9]{1,20}', str(value))
+    if not digits or int(value) > maximum:
         raise exceptions.InvalidSpec(
             f'QoS spec {key} is "{value}"; a whole number from 0 '
             f'(unlimited) to {maximum} is accepted'
         )
-    return number
+    return int(value)
 
 
 def _check_keys(specs: Mapping[str, str]) -> None:
