@@ -49,7 +49,11 @@ class Step(task.Task):
         self.later: Later | None = None
 
     def execute(self) -> None:
-        self.do()
+        try:
+            self.do()
+        except Exception as e:
+            e.add_note(self.name)
+            raise
 
     def revert(self, result: Any, **_kwargs: Any) -> None:
         if isinstance(result, failure.Failure) and not result.check(

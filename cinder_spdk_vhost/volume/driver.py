@@ -41,21 +41,24 @@ LOG = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def _reported(busy: Exception | None = None) -> Iterator[None]:
+def _reported(doing: str, busy: Exception | None = None) -> Iterator[None]:
     """Our errors as the ones that Cinder acts on.
 
+    :param doing: what fails if it fails
     :param busy: what to raise where something is in use; by default a
         failure like any other
     """
     try:
         yield
-    except exceptions.InUse as e:
-        LOG.warning('Refused: %s', e)
-        raise busy or exception.VolumeBackendAPIException(data=str(e)) from e
     except exceptions.InvalidSpec as e:
-        raise exception.InvalidVolumeType(reason=str(e)) from e
+        raise exception.InvalidVolumeType(reason=f'{doing}: {e}') from e
     except (exceptions.SpdkVhostError, rpc.RPCError) as e:
-        raise exception.VolumeBackendAPIException(data=str(e)) from e
+        steps = getattr(e, '__notes__', [])
+        text = ': '.join([doing, *steps, str(e)])
+        if busy is not None and isinstance(e, exceptions.InUse):
+            LOG.warning('Refused: %s', text)
+            raise busy from e
+        raise exception.VolumeBackendAPIException(data=text) from e
 
 
 @interface.volumedriver
@@ -158,7 +161,7 @@ class SPDKVhostDriver(driver.VolumeDriver):
     # Volumes
 
     def create_volume(self, volume: Any) -> None:
-        with _reported():
+        with _reported(f'creating volume {volume.id}'):
             self._limits(volume)
             pool = self._pool(volume)
             how = provisioning.choose(
@@ -170,17 +173,20 @@ class SPDKVhostDriver(driver.VolumeDriver):
             self._volumes.create(pool, _lvol(volume), volume.size, how)
 
     def delete_volume(self, volume: Any) -> None:
-        with _reported(exception.VolumeIsBusy(volume_name=volume.name)):
+        busy = exception.VolumeIsBusy(volume_name=volume.name)
+        with _reported(f'deleting volume {volume.id}', busy):
             self._volumes.delete(self._pool(volume), _lvol(volume))
 
     def extend_volume(self, volume: Any, new_size: int) -> None:
-        with _reported():
+        with _reported(f'extending volume {volume.id} to {new_size} GiB'):
             self._volumes.extend(
                 self._pool(volume), _lvol(volume), int(new_size)
             )
 
     def create_volume_from_snapshot(self, volume: Any, snapshot: Any) -> None:
-        with _reported():
+        with _reported(
+            f'creating volume {volume.id} from snapshot {snapshot.id}'
+        ):
             self._limits(volume)
             pool = self._shared_pool(volume, snapshot.volume)
             self._snapshots.create_volume(
@@ -193,7 +199,7 @@ class SPDKVhostDriver(driver.VolumeDriver):
             )
 
     def create_cloned_volume(self, volume: Any, src_vref: Any) -> None:
-        with _reported():
+        with _reported(f'cloning volume {src_vref.id} to {volume.id}'):
             self._limits(volume)
             pool = self._shared_pool(volume, src_vref)
             self._snapshots.clone(
@@ -208,7 +214,7 @@ class SPDKVhostDriver(driver.VolumeDriver):
     # Snapshots
 
     def create_snapshot(self, snapshot: Any) -> None:
-        with _reported():
+        with _reported(f'creating snapshot {snapshot.id}'):
             self._snapshots.create(
                 self._pool(snapshot.volume),
                 _lvol(snapshot.volume),
@@ -216,7 +222,8 @@ class SPDKVhostDriver(driver.VolumeDriver):
             )
 
     def delete_snapshot(self, snapshot: Any) -> None:
-        with _reported(exception.SnapshotIsBusy(snapshot_name=snapshot.name)):
+        busy = exception.SnapshotIsBusy(snapshot_name=snapshot.name)
+        with _reported(f'deleting snapshot {snapshot.id}', busy):
             self._snapshots.delete(
                 self._pool(snapshot.volume), names.snapshot(snapshot.id)
             )
@@ -258,7 +265,7 @@ class SPDKVhostDriver(driver.VolumeDriver):
     def initialize_connection(
         self, volume: Any, connector: Any, **_kwargs: Any
     ) -> dict[str, Any]:
-        with _reported():
+        with _reported(f'attaching volume {volume.id}'):
             parsed = connectors.Connector.parse(connector)
             limits = self._limits(volume)
             pool = self._pool(volume)
@@ -289,7 +296,7 @@ class SPDKVhostDriver(driver.VolumeDriver):
 
         :returns: whether one does
         """
-        with _reported():
+        with _reported(f'detaching volume {volume.id}'):
             if connector is None:
                 for mode in names.MODES:
                     self._exports.detach(_lvol(volume), mode, force)
@@ -308,7 +315,7 @@ class SPDKVhostDriver(driver.VolumeDriver):
         nothing: detaching has removed, or will remove, its own socket.
         """
         if not volume.volume_attachment:
-            with _reported():
+            with _reported(f'removing exports of volume {volume.id}'):
                 self._exports.remove_idle(_lvol(volume))
 
     # What Cinder's objects say
