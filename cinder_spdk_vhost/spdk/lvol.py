@@ -137,14 +137,6 @@ def snapshot(lvol: str, name: str) -> Request[str]:
     )
 
 
-def clone(snapshot_lvol: str, name: str) -> Request[str]:
-    """Make a writable lvol on a snapshot, in the snapshot's store."""
-    return Request(
-        'bdev_lvol_clone',
-        {'snapshot_name': snapshot_lvol, 'clone_name': name},
-    )
-
-
 def set_parent(lvol: str, snapshot_lvol: str) -> Request[Any]:
     """Put a snapshot under a thin lvol of the same size."""
     return Request(

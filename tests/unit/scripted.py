@@ -179,12 +179,12 @@ def controller(
     ]
 
 
-def named(**answers: Any) -> Callable[[Any], Any]:
-    """Answers a look-up by name; what is not listed is not found."""
-    by_name = {key: value for key, value in answers.pop('of', {}).items()}
+def named(answers: dict[str, Any]) -> Callable[[Any], Any]:
+    """Answers look-ups by name; what is not listed is not found."""
 
     def answer(params: Any) -> Any:
-        return by_name.get(params['name'], NOT_FOUND)
+        found = answers.get(params['name'], NOT_FOUND)
+        return found(params) if callable(found) else found
 
     return answer
 
