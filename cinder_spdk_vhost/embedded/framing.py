@@ -40,14 +40,16 @@ _WHITE = re.compile(r'[ \t\n\r]*')
 # In this order: white space, a whole string, a number, a word, punctuation.
 _TOKEN = re.compile(
     r'[ \t\n\r]+'
-    r'|("(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*")'
+    r'|("[^"\\\x00-\x1f]*(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})'
+    r'[^"\\\x00-\x1f]*)*")'
     r'|(-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)'
     r'|(true|false|null)'
     r'|([\[\]{},:])'
 )
 # The beginning of a token that the end of the buffer cut short.
 _CUT = re.compile(
-    r'"(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*'
+    r'"[^"\\\x00-\x1f]*(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})'
+    r'[^"\\\x00-\x1f]*)*'
     r'(?:\\(?:u[0-9a-fA-F]{0,3})?)?\Z'
     r'|-?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?(?:(?<=[0-9])[eE][+-]?[0-9]*)?)?\Z'
     r'|(?:t|tr|tru|f|fa|fal|fals|n|nu|nul)\Z'

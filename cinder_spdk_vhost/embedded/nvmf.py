@@ -73,17 +73,14 @@ class Namespace:
         bdev = descriptor.bdev
         self._uuid = ids.get('uuid', bdev.uuid)
         self._eui64 = ids.get('eui64')
-        # Without an id of its own it has its UUID's.
-        self._nguid = ids.get('nguid')
-        if self._nguid is None and self._eui64 is None:
-            self._nguid = self._uuid.replace('-', '')
+        # Without one of its own it has what its UUID makes.
+        self._nguid = ids.get('nguid', self._uuid.replace('-', ''))
 
     def describe(self) -> dict[str, Any]:
         """As ``nvmf_get_subsystems`` shows it."""
         name = self.descriptor.bdev.name
         about = {'nsid': self.number, 'bdev_name': name, 'name': name}
-        if self._nguid is not None:
-            about['nguid'] = self._nguid.upper()
+        about['nguid'] = self._nguid.upper()
         if self._eui64 is not None:
             about['eui64'] = self._eui64.upper()
         about['uuid'] = self._uuid

@@ -148,8 +148,7 @@ class Reactors:
                     'tid': pid,
                     'busy': 0,
                     'idle': 0,
-                    # Nothing is polled when nothing is to be done.
-                    'in_interrupt': True,
+                    'in_interrupt': False,
                     'irq': 0,
                     'sys': int(times.system * 100),
                     'usr': int(times.user * 100),
