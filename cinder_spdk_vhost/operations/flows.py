@@ -19,6 +19,7 @@ the steps before it from being undone.
 """
 
 from collections.abc import Callable
+import dataclasses
 from typing import Any
 
 from oslo_log import log as logging
@@ -35,31 +36,26 @@ Action = Callable[[], Any]
 Later = Callable[[str, Action], None]
 
 
-class Step(task.Task):
+@dataclasses.dataclass(frozen=True)
+class Step:
     """One action and what takes it back.
 
-    :param name: what the action does, in words
-    :param undo: must succeed where there is nothing to undo
+    :ivar name: what the action does, in words
+    :ivar undo: must succeed where there is nothing to undo
     """
 
-    def __init__(self, name: str, do: Action, undo: Action) -> None:
-        super().__init__(name)
-        self.do = do
-        self.undo = undo
-        self.later: Later | None = None
+    name: str
+    do: Action
+    undo: Action
 
-    def execute(self) -> None:
+    def perform(self) -> None:
         try:
             self.do()
         except Exception as e:
             e.add_note(self.name)
             raise
 
-    def revert(self, result: Any, **_kwargs: Any) -> None:
-        if isinstance(result, failure.Failure) and not result.check(
-            rpc.OutcomeUnknown
-        ):
-            return
+    def take_back(self, later: Later) -> None:
         LOG.info('Undoing: %s', self.name)
         try:
             self.undo()
@@ -68,8 +64,24 @@ class Step(task.Task):
                 'Could not undo "%(step)s", will try again: %(error)s',
                 {'step': self.name, 'error': e},
             )
-            if self.later is not None:
-                self.later(self.name, self.undo)
+            later(self.name, self.undo)
+
+
+class _Task(task.Task):
+    """A step as the engine knows it."""
+
+    def __init__(self, step: Step, later: Later) -> None:
+        super().__init__(step.name)
+        self._step = step
+        self._later = later
+
+    def execute(self) -> None:
+        self._step.perform()
+
+    def revert(self, result: Any, **_kwargs: Any) -> None:
+        failed = isinstance(result, failure.Failure)
+        if not failed or result.check(rpc.OutcomeUnknown):
+            self._step.take_back(self._later)
 
 
 def run(name: str, later: Later, *steps: Step) -> None:
@@ -78,18 +90,17 @@ def run(name: str, later: Later, *steps: Step) -> None:
     :param later: takes over what could not be undone now
     :raises: the error of the step that failed
     """
-    for step in steps:
-        step.later = later
     if len(steps) == 1:
-        _run_one(steps[0])
+        _run_one(steps[0], later)
         return
-    engines.run(linear_flow.Flow(name).add(*steps))
+    flow = linear_flow.Flow(name)
+    engines.run(flow.add(*(_Task(step, later) for step in steps)))
 
 
-def _run_one(step: Step) -> None:
+def _run_one(step: Step, later: Later) -> None:
     """What the engine would do with one step, without its 3 ms."""
     try:
-        step.execute()
-    except Exception:
-        step.revert(failure.Failure())
+        step.perform()
+    except rpc.OutcomeUnknown:
+        step.take_back(later)
         raise

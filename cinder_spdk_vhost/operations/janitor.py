@@ -57,6 +57,7 @@ class Janitor:
         self._jobs: dict[str, _Job] = {}
         self._waiting: dict[str, _Job] = {}
         self._busy = False
+        self._undoing: str | None = None
         self._stopped = False
         self._thread: threading.Thread | None = None
 
@@ -93,11 +94,16 @@ class Janitor:
         return later
 
     def forget(self, lvol: str) -> None:
-        """Drop undoings on an lvol: what they would undo is wanted now."""
+        """Drop undoings on an lvol: what they would undo is wanted now.
+
+        When it returns, none runs either. The caller may hold the lvol's
+        lock or not.
+        """
         with self._changed:
             for jobs in (self._jobs, self._waiting):
                 for name in [n for n, j in jobs.items() if j.guard == lvol]:
                     del jobs[name]
+            self._changed.wait_for(lambda: self._undoing != lvol)
 
     def pending(self) -> list[str]:
         """Names of the jobs that are left to do."""
@@ -157,15 +163,25 @@ class Janitor:
         if job.guard is None:
             done = self._guarded(name, job.action)
         else:
-            with locks.holding(job.guard):
-                if name not in self._jobs:
-                    return
-                done = self._guarded(name, job.action)
+            done = self._undo(name, job, job.guard)
         with self._changed:
             if self._jobs.get(name) is job:
                 del self._jobs[name]
                 if not done:
                     self._waiting[name] = job
+
+    def _undo(self, name: str, job: _Job, lvol: str) -> bool:
+        with locks.holding(lvol):
+            with self._changed:
+                if self._jobs.get(name) is not job:
+                    return True
+                self._undoing = lvol
+            try:
+                return self._guarded(name, job.action)
+            finally:
+                with self._changed:
+                    self._undoing = None
+                    self._changed.notify_all()
 
     @staticmethod
     def _guarded(name: str, action: Action) -> bool:

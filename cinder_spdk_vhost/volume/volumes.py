@@ -73,15 +73,17 @@ class Volumes:
         size_gib: int,
         how: provisioning.Provisioning,
     ) -> None:
-        """Make an empty volume: one round trip."""
+        """Make an empty volume: one round trip.
+
+        Without its lock: nobody else knows of it yet.
+        """
         check_size(size_gib, 'size')
-        with locks.holding(name):
-            self._janitor.forget(name)
-            flows.run(
-                'create',
-                self._janitor.undo_later(name),
-                self.create_step(pool, name, size_gib, how),
-            )
+        self._janitor.forget(name)
+        flows.run(
+            'create',
+            self._janitor.undo_later(name),
+            self.create_step(pool, name, size_gib, how),
+        )
 
     def create_step(
         self,
