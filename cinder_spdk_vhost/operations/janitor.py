@@ -19,6 +19,7 @@ needs to be written down.
 
 from collections.abc import Callable
 import dataclasses
+import functools
 import threading
 import time
 
@@ -160,24 +161,24 @@ class Janitor:
             job = self._jobs.get(name)
         if job is None:
             return
-        if job.guard is None:
-            done = self._guarded(name, job.action)
-        else:
-            done = self._undo(name, job, job.guard)
+        action, lvol = job.action, job.guard
+        if lvol is not None:
+            action = functools.partial(self._undo, name, job, lvol)
+        done = self._guarded(name, action)
         with self._changed:
             if self._jobs.get(name) is job:
                 del self._jobs[name]
                 if not done:
                     self._waiting[name] = job
 
-    def _undo(self, name: str, job: _Job, lvol: str) -> bool:
+    def _undo(self, name: str, job: _Job, lvol: str) -> None:
         with locks.holding(lvol):
             with self._changed:
                 if self._jobs.get(name) is not job:
-                    return True
+                    return
                 self._undoing = lvol
             try:
-                return self._guarded(name, job.action)
+                job.action()
             finally:
                 with self._changed:
                     self._undoing = None

@@ -53,8 +53,7 @@ class Script:
     """Answers by method.
 
     An answer is a value, an exception of this module, or a function of the
-    parameters that returns or raises one. A list is used up one by one, and
-    its last one stays.
+    parameters that returns or raises one.
 
     :ivar trips: for each round trip the requests in it, as (method, params)
     """
@@ -76,8 +75,6 @@ class Script:
     def _settle(self, call: pending.Call) -> None:
         try:
             answer = self.answers[call.request.method]
-            if isinstance(answer, list):
-                answer = answer.pop(0) if len(answer) > 1 else answer[0]
             if callable(answer):
                 answer = answer(call.request.params)
             if isinstance(answer, Exception):
@@ -177,6 +174,17 @@ def controller(
             },
         }
     ]
+
+
+def in_turn(*answers: Any) -> Callable[[Any], Any]:
+    """One answer after another; the last one stays."""
+    left = list(answers)
+
+    def answer(params: Any) -> Any:
+        now = left.pop(0) if len(left) > 1 else left[0]
+        return now(params) if callable(now) else now
+
+    return answer
 
 
 def named(answers: dict[str, Any]) -> Callable[[Any], Any]:
