@@ -29,7 +29,7 @@ from typing import Any
 from oslo_log import log as logging
 
 from cinder_spdk_vhost.rpc import framing
-from cinder_spdk_vhost.rpc.pending import Call, Fault, Group
+from cinder_spdk_vhost.rpc.pending import Call, Fault, Group, why
 from cinder_spdk_vhost.rpc.window import Window
 
 LOG = logging.getLogger(__name__)
@@ -145,7 +145,7 @@ class Connection:
             # call's affair alone; half a request can't be taken back.
             fault = 'the target stopped reading' if done else ''
         except OSError as error:
-            fault = error.strerror or str(error)
+            fault = why(error)
         if fault:
             self._break(Fault(fault))
         return done
@@ -192,7 +192,7 @@ class Connection:
             # A JSON error's text gives a position, never the data.
             fault = Fault(f'what came back is not JSON-RPC: {error}', True)
         except OSError as error:
-            fault = Fault(error.strerror or str(error))
+            fault = Fault(why(error))
         finally:
             self._break(fault)
             self._in.close()

@@ -40,7 +40,7 @@ from urllib3 import exceptions as urllib3_errors
 from cinder_spdk_vhost.rpc import errors
 from cinder_spdk_vhost.rpc.endpoint import Endpoint
 from cinder_spdk_vhost.rpc.framing import MAX_VALUE
-from cinder_spdk_vhost.rpc.pending import Call, Fault
+from cinder_spdk_vhost.rpc.pending import Call, Fault, why
 
 # POSTs under way at once.
 CONCURRENT = 4
@@ -221,10 +221,12 @@ class HTTPTransport:
     def _failed(self, call: Call, error: Exception) -> bool:
         """Settle after an exception; False if it should be posted again."""
         root = _root(error)
-        text = getattr(root, 'strerror', None) or type(root).__name__
+        text = type(root).__name__
+        if isinstance(root, ssl.SSLError):
+            text = f'TLS: {root.reason or text}'
+        elif isinstance(root, OSError):
+            text = why(root)
         if _before_sending(error, root):
-            if isinstance(root, ssl.SSLError):
-                text = f'TLS: {root.reason or text}'
             call.never_left(self._where, text)
         elif _timed_out(error, root):
             call.overdue(self._where)

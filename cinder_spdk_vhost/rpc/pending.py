@@ -12,7 +12,9 @@
 
 """A request on its way, and what became of it."""
 
+import errno
 import json
+import os
 import threading
 import time
 from typing import Any, NamedTuple
@@ -32,6 +34,13 @@ class Fault(NamedTuple):
 
     text: str
     garbage: bool = False  # the peer sent what is not JSON-RPC
+
+
+def why(error: OSError) -> str:
+    """What went wrong, in words; eventlet gives names like ECONNREFUSED."""
+    if error.errno is not None and error.errno in errno.errorcode:
+        return os.strerror(error.errno)
+    return error.strerror or str(error) or type(error).__name__
 
 
 class Call:

@@ -21,7 +21,7 @@ from oslo_log import log as logging
 
 from cinder_spdk_vhost.rpc.connection import Connection
 from cinder_spdk_vhost.rpc.endpoint import Endpoint
-from cinder_spdk_vhost.rpc.pending import Call
+from cinder_spdk_vhost.rpc.pending import Call, why
 from cinder_spdk_vhost.rpc.window import WINDOW
 
 LOG = logging.getLogger(__name__)
@@ -126,7 +126,7 @@ class StreamTransport:
         except TimeoutError:
             raise _NoConnection('no connection in time') from None
         except OSError as error:
-            raise _NoConnection(error.strerror or str(error)) from error
+            raise _NoConnection(why(error)) from error
         with self._lock:
             if self._closed:
                 sock.close()
