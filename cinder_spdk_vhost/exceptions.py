@@ -33,5 +33,9 @@ class PoolDown(SpdkVhostError):
     """A pool that the target does not have, or not yet."""
 
 
+class Postponed(SpdkVhostError):
+    """It cannot be done now, for a reason that will pass."""
+
+
 class InvalidSpec(SpdkVhostError):
     """A QoS or extra spec that cannot be kept as it stands."""

@@ -263,7 +263,9 @@ class VhostUser:
         if found is None:
             return
         if found.sessions:
-            raise janitor.Postponed(f'a guest is connected to {found.socket}')
+            raise exceptions.Postponed(
+                f'a guest is connected to {found.socket}'
+            )
         self._target.settle(*self.deletion(controller))
 
 

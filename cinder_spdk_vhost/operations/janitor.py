@@ -33,10 +33,6 @@ LOG = logging.getLogger(__name__)
 Action = Callable[[], object]
 
 
-class Postponed(exceptions.SpdkVhostError):
-    """A job that cannot be done now, for a reason that will pass."""
-
-
 @dataclasses.dataclass(frozen=True)
 class _Job:
     """:ivar guard: the lvol that is locked meanwhile, for undoings"""
@@ -189,7 +185,7 @@ class Janitor:
         """Whether it was done; a failure must not end the thread."""
         try:
             action()
-        except Postponed as e:
+        except exceptions.Postponed as e:
             LOG.debug('%(job)s: not now: %(why)s', {'job': name, 'why': e})
             return False
         except Exception as e:

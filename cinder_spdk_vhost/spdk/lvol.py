@@ -137,6 +137,17 @@ def snapshot(lvol: str, name: str) -> Request[str]:
     )
 
 
+def clone(snapshot_lvol: str, name: str) -> Request[str]:
+    """Make a writable lvol on a snapshot, in the snapshot's store.
+
+    Its clear method is not stored, whatever the snapshot's is (v26.05).
+    """
+    return Request(
+        'bdev_lvol_clone',
+        {'snapshot_name': snapshot_lvol, 'clone_name': name},
+    )
+
+
 def set_parent(lvol: str, snapshot_lvol: str) -> Request[Any]:
     """Put a snapshot under a thin lvol of the same size."""
     return Request(

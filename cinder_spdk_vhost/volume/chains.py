@@ -27,7 +27,7 @@ lvol is made thick again before anybody can use it.
 from oslo_log import log as logging
 
 from cinder_spdk_vhost import exceptions, names, rpc
-from cinder_spdk_vhost.operations import janitor, locks
+from cinder_spdk_vhost.operations import janitor, locks, pins
 from cinder_spdk_vhost.operations import target as spdk_target
 from cinder_spdk_vhost.spdk import bdev, lvol, vhost
 from cinder_spdk_vhost.volume import pools
@@ -39,6 +39,7 @@ class Chains:
     """What stands on what, in the pools of one target.
 
     :param max_depth: how many snapshots a volume may stand on
+    :ivar pins: what of them must not be deleted now
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Chains:
         self._target = target
         self._janitor = worker
         self._max_depth = max_depth
+        self.pins = pins.Pins()
 
     # Deleting
 
@@ -72,18 +74,19 @@ class Chains:
             if len(clones) > 1 or _leaves_thin_root(pool, found.lvol):
                 self._bury(pool, name)
                 return True
-            if not clones:
-                self._delete(path, found.size)
-        if clones:
-            with locks.holding(name, *clones):
-                try:
-                    self._merge(pool, name, clones[0])
-                except janitor.Postponed:
-                    self._bury(pool, name)
-                    return True
+        self._remove_or_bury(pool, name, clones)
         locks.forget(name)
         self.reap_soon(pool, found.lvol.parent)
         return True
+
+    def _remove_or_bury(
+        self, pool: pools.Pool, name: str, clones: tuple[str, ...]
+    ) -> None:
+        with locks.holding(name, *clones):
+            try:
+                self._remove(pool, name, *clones)
+            except exceptions.Postponed:
+                self._bury(pool, name)
 
     def undo_snapshot(self, pool: pools.Pool, name: str, volume: str) -> None:
         """Take back a snapshot that nobody has seen yet.
@@ -92,44 +95,56 @@ class Chains:
         may have to keep standing on it; then it is buried.
         """
         try:
-            self._merge(pool, name, volume)
-        except janitor.Postponed:
+            self._remove(pool, name, volume)
+        except exceptions.Postponed:
             self._bury(pool, name)
 
-    def _merge(self, pool: pools.Pool, name: str, clone: str) -> None:
-        """Delete a snapshot that only ``clone`` stands on, both locked."""
+    def _remove(
+        self, pool: pools.Pool, name: str, clone: str | None = None
+    ) -> None:
+        """Delete a snapshot that at most ``clone`` stands on, both locked.
+
+        :raises Postponed: where that is not so, or it may not be done now
+        """
         path = names.path(pool.name, name)
-        above = names.path(pool.name, clone)
-        found, volume, *exports = self._target.find_all(
-            bdev.get_lvol(path),
-            bdev.get_lvol(above),
-            *map(vhost.get, names.controllers(clone)),
-        )
+        above = [] if clone is None else _looks_at(pool, clone)
+        found, *seen = self._target.find_all(bdev.get_lvol(path), *above)
         if found is None:
             return
-        if found.lvol.clones not in ((), (clone,)):
-            raise janitor.Postponed(f'{path} has more descendants')
+        clones = found.lvol.clones
+        if clones not in ((), (clone,)):
+            raise exceptions.Postponed(f'{path} has descendants')
         thin_root = _leaves_thin_root(pool, found.lvol)
         if thin_root:
-            if any(exports) or volume.claim is not None:
-                raise janitor.Postponed(f'{above} is attached')
-            self._check_space(pool, found, volume)
-        self._delete(path, found.size)
-        if thin_root:
-            self._target.ask(lvol.inflate(above, volume.size))
+            self._check_can_be_thick(pool, found, *seen)
+        with (
+            self.pins.removing(name, *clones),
+            self.pins.pinning(found.lvol.parent),
+        ):
+            self._delete(path, found.size)
+            if thin_root:
+                volume = seen[0]
+                self._target.ask(lvol.inflate(volume.name, volume.size))
 
-    def _check_space(
-        self, pool: pools.Pool, snapshot: bdev.LvolBdev, volume: bdev.LvolBdev
+    def _check_can_be_thick(
+        self,
+        pool: pools.Pool,
+        snapshot: bdev.LvolBdev,
+        volume: bdev.LvolBdev,
+        *exports: vhost.Controller | None,
     ) -> None:
-        """:raises Postponed: the store cannot hold the volume made thick"""
+        """:raises Postponed: a guest has it, or there is no room for it"""
+        path = names.path(pool.name, snapshot.lvol.clones[0])
+        if any(exports) or volume.claim is not None:
+            raise exceptions.Postponed(f'{path} is attached')
         missing = volume.size // pool.store.cluster_size - (
             volume.lvol.allocated_clusters + snapshot.lvol.allocated_clusters
         )
         free = self._target.ask(lvol.get_lvstore(pool.name)).free_clusters
         if missing > free:
-            raise janitor.Postponed(
-                f'{volume.aliases[0]} cannot be made thick: {missing} '
-                f'clusters are missing, {free} are free'
+            raise exceptions.Postponed(
+                f'{path} cannot be made thick: {missing} clusters are '
+                f'missing, {free} are free'
             )
 
     def _delete(self, path: str, size: int) -> None:
@@ -140,7 +155,7 @@ class Chains:
     def _bury(self, pool: pools.Pool, name: str) -> None:
         """Write down on the target that a snapshot's user deleted it."""
         if not names.is_snapshot(name):
-            raise janitor.Postponed(f'{name} is stood on')
+            raise exceptions.Postponed(f'{name} is stood on')
         stone = names.tombstone(name)
         try:
             self._target.settle(
@@ -189,12 +204,9 @@ class Chains:
     ) -> None:
         clones = found.lvol.clones
         if len(clones) > 1:
-            raise janitor.Postponed(f'{name} still has descendants')
+            raise exceptions.Postponed(f'{name} still has descendants')
         with locks.holding(name, *clones):
-            if clones:
-                self._merge(pool, name, clones[0])
-            else:
-                self._delete(names.path(pool.name, name), found.size)
+            self._remove(pool, name, *clones)
         self.reap_soon(pool, found.lvol.parent)
 
     def limit_depth_soon(self, pool: pools.Pool, name: str) -> None:
@@ -205,7 +217,7 @@ class Chains:
         )
 
     def _limit_depth(self, pool: pools.Pool, name: str) -> None:
-        depth, size = self._depth(pool, name)
+        depth = len(self._ancestors(pool, name))
         if depth <= self._max_depth:
             return
         path = names.path(pool.name, name)
@@ -214,41 +226,46 @@ class Chains:
             'copying their data up',
             {'lvol': path, 'depth': depth, 'most': self._max_depth},
         )
-        for level in range(depth, 0, -1):
-            parent = self._step_up(pool, name, size)
+        left = depth
+        while left:
+            left = self._step_up(pool, name)
             LOG.info(
-                '%(lvol)s: %(done)s of %(depth)s levels done',
-                {'lvol': path, 'done': depth - level + 1, 'depth': depth},
+                '%(lvol)s: %(done)s of %(depth)s levels are done',
+                {'lvol': path, 'done': depth - left, 'depth': depth},
             )
-            self.reap_soon(pool, parent)
-            if not pool.base.reads_zeros:
-                return
 
-    def _step_up(self, pool: pools.Pool, name: str, size: int) -> str | None:
-        """Copy one level up; all at once where a thin root would leak."""
+    def _step_up(self, pool: pools.Pool, name: str) -> int:
+        """Copy one level up; all at once where a thin root would leak.
+
+        :returns: how many levels are left
+        """
         path = names.path(pool.name, name)
-        copy = lvol.decouple_parent if pool.base.reads_zeros else lvol.inflate
+        step_wise = pool.base.reads_zeros
+        copy = lvol.decouple_parent if step_wise else lvol.inflate
         with locks.holding(name):
-            found = self._target.find(bdev.get_lvol(path))
-            if found is None or found.lvol.parent is None:
-                return None
-            self._target.ask(copy(path, size))
-            return found.lvol.parent
+            ancestors = self._ancestors(pool, name)
+            with self.pins.pinning(*ancestors):
+                found = self._target.find(bdev.get_lvol(path))
+                if found is None or not ancestors:
+                    return 0
+                if self._ancestors(pool, name) != ancestors:
+                    raise exceptions.Postponed(f'{path}: its chain changed')
+                self._target.ask(copy(path, found.size))
+        for ancestor in ancestors:
+            self.reap_soon(pool, ancestor)
+        return len(ancestors) - 1 if step_wise else 0
 
-    def _depth(self, pool: pools.Pool, name: str) -> tuple[int, int]:
-        """How many snapshots an lvol stands on, and its size in bytes."""
-        depth = size = 0
+    def _ancestors(self, pool: pools.Pool, name: str) -> list[str]:
+        """What an lvol stands on, nearest first: a round trip each."""
+        ancestors: list[str] = []
         above: str | None = name
         while above is not None:
-            found = self._target.find(
-                bdev.get_lvol(names.path(pool.name, above))
-            )
-            if found is None or found.lvol is None:
-                break
-            size = size or found.size
-            above = found.lvol.parent
-            depth += above is not None
-        return depth, size
+            path = names.path(pool.name, above)
+            found = self._target.find(bdev.get_lvol(path))
+            above = found.lvol.parent if found is not None else None
+            if above is not None:
+                ancestors.append(above)
+        return ancestors
 
     def sweep(self, up: list[pools.Pool]) -> None:
         """Find what earlier lives of the service left to be reaped."""
@@ -258,6 +275,14 @@ class Chains:
                     self.reap_soon(pool, name)
                 elif names.is_tombstone(name):
                     self.reap_soon(pool, names.buried(name))
+
+
+def _looks_at(pool: pools.Pool, volume: str) -> list[rpc.Request]:
+    """The look-ups that tell of a volume and of its controllers."""
+    return [
+        bdev.get_lvol(names.path(pool.name, volume)),
+        *map(vhost.get, names.controllers(volume)),
+    ]
 
 
 def _leaves_thin_root(pool: pools.Pool, data: bdev.Lvol) -> bool:

@@ -31,6 +31,7 @@ OLDEST = (24, 5)
 REQUIRED_METHODS = frozenset(
     {
         'bdev_get_bdevs',
+        'bdev_lvol_clone',
         'bdev_lvol_create',
         'bdev_lvol_decouple_parent',
         'bdev_lvol_delete',

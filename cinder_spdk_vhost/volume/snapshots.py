@@ -12,9 +12,12 @@
 
 """Snapshots, volumes made from them, and clones; nothing is copied."""
 
+from collections.abc import Iterator
+import contextlib
+
 from oslo_log import log as logging
 
-from cinder_spdk_vhost import exceptions, names
+from cinder_spdk_vhost import exceptions, names, rpc
 from cinder_spdk_vhost.operations import flows, janitor, locks
 from cinder_spdk_vhost.operations import target as spdk_target
 from cinder_spdk_vhost.spdk import bdev, lvol
@@ -167,9 +170,30 @@ class Snapshots:
             found = self._target.ask(bdev.get_lvol(path))
             return found.lvol is not None and found.lvol.parent == snapshot
 
+        request = lvol.set_parent(path, names.path(pool.name, snapshot))
+        try:
+            self._target.settle(request, done)
+        except rpc.InvalidParams:
+            with self._as_snapshot(pool, snapshot, name):
+                self._target.settle(request, done)
+
+    @contextlib.contextmanager
+    def _as_snapshot(
+        self, pool: pools.Pool, snapshot: str, name: str
+    ) -> Iterator[None]:
+        """Have SPDK take for a snapshot what nothing stands on.
+
+        After a restart, it counts only what something stands on (v26.05).
+        """
+        stand_in = names.clone_base(name.removeprefix('volume-'))
         self._target.settle(
-            lvol.set_parent(path, names.path(pool.name, snapshot)), done
+            lvol.clone(names.path(pool.name, snapshot), stand_in),
+            lambda: self._target.exists(names.path(pool.name, stand_in)),
         )
+        try:
+            yield
+        finally:
+            self._chains.reap_soon(pool, stand_in)
 
 
 def _nothing() -> None:

@@ -179,7 +179,8 @@ class Volumes:
             self._target.settle_all(
                 *(self._exports.deletion(e.name) for e in exports if e)
             )
-            self.remove(path, found.size)
+            with self._chains.pins.pinning(found.lvol.parent):
+                self.remove(path, found.size)
         locks.forget(name)
         if found.lvol is not None:
             self._chains.reap_soon(pool, found.lvol.parent)
