@@ -33,6 +33,8 @@ _STRING, _PUNCTUATION = 1, 4
 # What may come first in an array and in an object.
 _INSIDE = {'[': 'value]', '{': 'name}'}
 
+_OF_A_NUMBER = frozenset('0123456789.eE+-')
+
 # No request below this length can hold more values than are allowed.
 _SURELY_FEW = MAX_VALUES
 
@@ -99,9 +101,12 @@ def _values(text: str) -> tuple[list[Any], int, bool]:
         except (ValueError, RecursionError):
             broken = not _may_continue(text, start)
             break
-        if end == length and value.__class__ in (int, float):
+        number = value.__class__ in (int, float)
+        if number and end == length:
             break  # more digits may follow
-        if not _acceptable(text, start, end):
+        if (number and text[end] in _OF_A_NUMBER) or not _acceptable(
+            text, start, end
+        ):
             broken = True
             break
         values.append(value)

@@ -140,10 +140,13 @@ class Server:
         self._accepting = False
         self._dispatcher = dispatch.Dispatcher(target, self._flush_soon)
         self._flushing = False
+        self._closing = False
         self._await_connection()
 
     def _await_connection(self) -> None:
-        if not self._accepting and len(self._connections) < MAX_CONNECTIONS:
+        if self._closing or self._accepting:
+            return
+        if len(self._connections) < MAX_CONNECTIONS:
             self.loop.add_reader(self._listener, self._connectable)
 
     def _connectable(self) -> None:
@@ -233,6 +236,7 @@ class Server:
 
     def close(self) -> None:
         """Hang up on everybody."""
+        self._closing = True
         self.loop.remove_reader(self._listener)
         self._listener.close()
         for connection in tuple(self._connections):
