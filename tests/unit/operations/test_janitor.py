@@ -16,6 +16,7 @@ from typing import Any
 from cinder import exception as cinder_exception
 from oslotest import base
 
+from cinder_spdk_vhost import exceptions
 from cinder_spdk_vhost.operations import janitor, locks
 from tests.unit import locking, scripted
 
@@ -143,7 +144,7 @@ class Jobs(TestCase):
 
     def test_postponed_is_no_warning(self) -> None:
         worker = self.start()
-        job = Job(janitor.Postponed('not now'), janitor.Postponed('no'))
+        job = Job(exceptions.Postponed('not now'), exceptions.Postponed('no'))
         worker.soon('it', job)
         self.idle(worker)
         worker.sweep()
@@ -190,7 +191,7 @@ class Sweeping(TestCase):
 
     def test_by_itself_it_tries_again(self) -> None:
         worker = self.start(interval=0.01)
-        job = Job(ValueError(), janitor.Postponed('x'), ValueError())
+        job = Job(ValueError(), exceptions.Postponed('x'), ValueError())
         worker.soon('it', job)
         self.assertTrue(job.done.wait(PATIENCE))
         self.assertEqual(4, job.times)
@@ -265,9 +266,33 @@ class Undoing(TestCase):
         self.idle(worker)
         self.assertEqual((0, []), (undo.times, worker.pending()))
 
+    def test_forgetting_waits_for_the_one_that_runs(self) -> None:
+        worker = self.start()
+        running, held = threading.Event(), threading.Event()
+        over = []
+
+        def undo() -> None:
+            running.set()
+            held.wait(PATIENCE)
+            over.append('undo')
+
+        worker.undo_later('volume-1')('make it', undo)
+        worker.sweep()
+        self.assertTrue(running.wait(PATIENCE))
+        worker.forget('volume-2')
+        thread = threading.Thread(
+            target=lambda: (worker.forget('volume-1'), over.append('forgot'))
+        )
+        thread.start()
+        held.set()
+        thread.join(PATIENCE)
+        self.idle(worker)
+        self.assertEqual(['undo', 'forgot'], over)
+        self.assertEqual([], worker.pending())
+
     def test_is_tried_again_too(self) -> None:
         worker = self.start()
-        undo = Job(ValueError(), janitor.Postponed('x'))
+        undo = Job(ValueError(), exceptions.Postponed('x'))
         worker.undo_later('volume-1')('make it', undo)
         for times in (1, 2, 3):
             self.assertEqual(['undo make it'], worker.pending())
