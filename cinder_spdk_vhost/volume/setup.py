@@ -99,11 +99,19 @@ def _password(conf: Any) -> str | None:
                     f'spdk_rpc_password_file {path} has mode {mode:04o}, so '
                     f'others can read it; 0400 and 0600 are accepted'
                 )
-            return file.read().rstrip('\r\n')
-    except (OSError, UnicodeDecodeError) as e:
+            password = file.read().rstrip('\r\n')
+    except UnicodeDecodeError:
+        # Its own words quote a byte of the password.
         raise BadConfiguration(
-            f'spdk_rpc_password_file {path} cannot be read: {e}'
+            f'spdk_rpc_password_file {path} is no UTF-8 text'
         ) from None
+    except OSError as e:
+        raise BadConfiguration(
+            f'spdk_rpc_password_file {path} cannot be read: {e.strerror}'
+        ) from None
+    if not password:
+        raise BadConfiguration(f'spdk_rpc_password_file {path} is empty')
+    return password
 
 
 def check_methods(target: spdk_target.Target) -> None:

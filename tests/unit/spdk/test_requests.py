@@ -37,6 +37,7 @@ REQUESTS = {
     'app.get_version': app.get_version(),
     'bdev.get': bdev.get('B'),
     'bdev.get_lvol': bdev.get_lvol('P/v'),
+    'lvol.clone': lvol.clone('P/s', 'v'),
     'lvol.create': lvol.create('P', 'v', 9, thin=True, clear_method='unmap'),
     'lvol.decouple_parent': lvol.decouple_parent('P/v', GIB),
     'lvol.delete': lvol.delete('P/v', GIB),
