@@ -15,8 +15,9 @@
 The books (names, sizes, clusters, limits, controllers) are complete without
 a byte of data. A data plane is told of each change after the books have
 found it possible and before it is answered, and can take its time: what it
-returns, if anything, is awaited, and an :class:`errors.Errno` from it ends
-the request instead of the books' change.
+returns, if anything, is awaited before the change is made. An
+:class:`~cinder_spdk_vhost.embedded.errors.Errno` from it ends the request
+with that error, and the books stay as they were.
 """
 
 from collections.abc import Awaitable

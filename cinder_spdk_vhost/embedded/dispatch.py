@@ -212,6 +212,17 @@ class Dispatcher:
         self, call: Call, method: rpc.Method, job: outcome.Deferred
     ) -> None:
         assert job.wait is not None
-        await job.wait
-        self._finish(call, method, job)
+        try:
+            await job.wait
+        except errors.Errno as error:
+            if job.undo is not None:
+                job.undo()
+            refusal = method.late(error)
+            self._run(call, method, lambda: _raise(refusal))
+        else:
+            self._finish(call, method, job)
         self._flush()
+
+
+def _raise(error: Exception) -> None:
+    raise error

@@ -121,6 +121,12 @@ class StoreKeeper:
             with contextlib.suppress(errors.Errno):
                 self._registry.register(lvol)
 
+    def is_second(self, base: basebdevs.Aio) -> bool:
+        """Whether the store on a file is up on another bdev already."""
+        uuid = label.read(base.filename)
+        lvstore = self._stores.by_uuid(uuid) if uuid else None
+        return lvstore is not None and lvstore.base is not base
+
     def _load(self, lvstore: lvols.Lvstore) -> list[lvols.Lvol]:
         loaded: dict[str, lvols.Lvol] = {}
         parents: dict[str, str] = {}

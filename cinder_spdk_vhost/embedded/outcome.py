@@ -26,20 +26,23 @@ class Deferred:
 
     :param finish: completes it and returns the result
     :param wait: what must come true before, if anything
+    :param undo: gives up instead, when that can't come true
     :param soon: end before those that write something
     """
 
-    __slots__ = ('finish', 'soon', 'wait')
+    __slots__ = ('finish', 'soon', 'undo', 'wait')
 
     def __init__(
         self,
         finish: Callable[[], Any],
         wait: Awaitable[None] | None = None,
+        undo: Callable[[], None] | None = None,
         *,
         soon: bool = False,
     ) -> None:
         self.finish = finish
         self.wait = wait
+        self.undo = undo
         self.soon = soon
 
 

@@ -19,6 +19,7 @@ yet. The errors are errnos; which code they go out under is the methods'
 business.
 """
 
+from collections.abc import Callable
 import errno
 
 from cinder_spdk_vhost.embedded import (
@@ -61,9 +62,14 @@ class Volumes:
         clear_method: str,
     ) -> outcome.Deferred:
         """A new volume; its name has been checked already."""
-        lvstore.begin()
         count = lvstore.clusters_for(size)
         own = clusters.NONE if thin else clusters.first(count)
+        lvstore.begin()
+        try:
+            lvstore.take(own)
+        except errors.Errno:
+            lvstore.end()
+            raise
         lvol = Lvol(
             lvstore,
             name,
@@ -76,15 +82,14 @@ class Volumes:
 
         def finish() -> str:
             lvstore.end()
-            try:
-                lvstore.take(own)
-            except errors.Errno:
-                del lvstore.names[name]
-                lvstore.free_blob(lvol.blob)
-                raise
             return self._appear(lvol)
 
-        return outcome.Deferred(finish, self._plane.create(lvol))
+        def undo() -> None:
+            lvstore.end()
+            lvstore.give_back(own)
+            self._drop(lvol)
+
+        return outcome.Deferred(finish, self._plane.create(lvol), undo)
 
     def snapshot(self, origin: Lvol, name: str) -> outcome.Deferred:
         """A read-only copy that takes over what its origin has."""
@@ -112,7 +117,11 @@ class Volumes:
             self._save(origin)
             return self._appear(snapshot)
 
-        return outcome.Deferred(finish, self._plane.snapshot(origin, snapshot))
+        return outcome.Deferred(
+            finish,
+            self._plane.snapshot(origin, snapshot),
+            self._undo(origin, snapshot),
+        )
 
     def clone(self, snapshot: Lvol, name: str) -> outcome.Deferred:
         """A volume that begins as what a snapshot has."""
@@ -135,7 +144,11 @@ class Volumes:
             clone.adopt(snapshot)
             return self._appear(clone)
 
-        return outcome.Deferred(finish, self._plane.clone(snapshot, clone))
+        return outcome.Deferred(
+            finish,
+            self._plane.clone(snapshot, clone),
+            self._undo(snapshot, clone),
+        )
 
     def inflate(self, lvol: Lvol) -> outcome.Deferred:
         """Give a volume all its clusters, independent of any parent."""
@@ -158,20 +171,25 @@ class Volumes:
     def _detach(
         self, lvol: Lvol, wanted: int, parent: Lvol | None, *, thin: bool
     ) -> outcome.Deferred:
-        if wanted.bit_count() > lvol.lvstore.free:
+        try:
+            lvol.lvstore.take(wanted)
+        except errors.Errno:
             self._unlock(lvol)
-            raise errors.Errno(errno.ENOSPC)
+            raise
 
         def finish() -> bool:
             self._unlock(lvol)
-            lvol.lvstore.take(wanted)
             lvol.own |= wanted
             lvol.thin = thin
             lvol.adopt(parent)
             self._save(lvol)
             return True
 
-        return outcome.Deferred(finish, self._plane.detach(lvol, parent))
+        def undo() -> None:
+            self._unlock(lvol)
+            lvol.lvstore.give_back(wanted)
+
+        return outcome.Deferred(finish, self._plane.detach(lvol, parent), undo)
 
     def resize(self, lvol: Lvol, size: int) -> outcome.Deferred:
         """Another size. A smaller one frees clusters even when refused."""
@@ -182,21 +200,28 @@ class Volumes:
         if count == lvol.size:
             return outcome.Deferred(lambda: self._show_size(lvol))
         self._lock(lvol)
+        more = clusters.NONE
+        if not lvol.thin:
+            more = clusters.first(count) & ~clusters.first(lvol.size)
+        try:
+            lvstore.take(more)
+        except errors.Errno:
+            self._unlock(lvol)
+            raise
 
         def finish() -> bool:
             self._unlock(lvol)
-            if count < lvol.size:
-                lvstore.give_back(lvol.own >> count)
-                lvol.own &= clusters.first(count)
-            elif not lvol.thin:
-                more = clusters.first(count) & ~clusters.first(lvol.size)
-                lvstore.take(more)
-                lvol.own |= more
+            lvstore.give_back(lvol.own >> count)
+            lvol.own = lvol.own & clusters.first(count) | more
             lvol.size = count
             self._save(lvol)
             return self._show_size(lvol)
 
-        return outcome.Deferred(finish, self._plane.resize(lvol, count))
+        def undo() -> None:
+            self._unlock(lvol)
+            lvstore.give_back(more)
+
+        return outcome.Deferred(finish, self._plane.resize(lvol, count), undo)
 
     @staticmethod
     def _show_size(lvol: Lvol) -> bool:
@@ -303,7 +328,13 @@ class Volumes:
             self._forget(lvol, left)
             return True
 
-        return outcome.Deferred(finish, self._plane.delete(lvol, heir))
+        def undo() -> None:
+            self._unlock(lvol)
+            if heir is not None:
+                heir.locked = False
+            lvstore.hide(lvol)
+
+        return outcome.Deferred(finish, self._plane.delete(lvol, heir), undo)
 
     def _forget(self, lvol: Lvol, left: int) -> None:
         lvstore = lvol.lvstore
@@ -322,6 +353,19 @@ class Volumes:
         self._save(lvol)
         self._registry.register(lvol)
         return lvol.uuid
+
+    @staticmethod
+    def _drop(lvol: Lvol) -> None:
+        """What was to appear won't: its name and place are free."""
+        del lvol.lvstore.names[lvol.lvol_name]
+        lvol.lvstore.free_blob(lvol.blob)
+
+    def _undo(self, locked: Lvol, new: Lvol) -> Callable[[], None]:
+        def undo() -> None:
+            self._unlock(locked)
+            self._drop(new)
+
+        return undo
 
     def _save(self, lvol: Lvol) -> None:
         if not lvol.lvstore.volatile:

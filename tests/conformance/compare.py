@@ -22,6 +22,7 @@ from typing import Any
 
 UUID = re.compile(r'[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}')
 _NGUID = re.compile(r'[0-9A-F]{32}')
+_FILES_DIR = re.compile(r'"(?:/var/lib/spdk|/dev/shm)/')
 _VHOST_DIR = re.compile(r'/run/spdk/[0-9a-z]+\.vhost')
 
 #: Members that tell a time, a process or a build.
@@ -73,15 +74,13 @@ class Paths:
 
     def to_ours(self, text: str) -> str:
         """A text of the recording, with our directories."""
-        for theirs in ('/var/lib/spdk', '/dev/shm'):
-            text = text.replace(f'"{theirs}/', f'"{self._files}/')
-        return text
+        return _FILES_DIR.sub(lambda _match: f'"{self._files}/', text)
 
     def neutral(self, text: str) -> str:
         """A path of either side, comparable."""
         text = _VHOST_DIR.sub('VHOST', text)
         text = text.replace(self._vhost_dir, 'VHOST')
-        for directory in ('/var/lib/spdk', '/dev/shm', self._files):
+        for directory in (self._files, '/var/lib/spdk', '/dev/shm'):
             text = text.replace(directory, 'FILES')
         return text
 

@@ -18,8 +18,15 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from typing import Any
+
+
+def temporary_directory() -> str:
+    """A directory for a target; in memory, if there is such a place."""
+    memory = '/dev/shm' if os.path.isdir('/dev/shm') else None
+    return tempfile.mkdtemp(prefix='spdk-', dir=memory)
 
 
 class Client:
@@ -82,7 +89,7 @@ class Client:
         self.start(method, params)
         return self.receive(30)
 
-    def call(self, method: str, **params: Any) -> Any:
+    def call(self, method: str, /, **params: Any) -> Any:
         """The result of one request."""
         answer = self.request(method, params or None)
         if 'error' in answer:

@@ -144,7 +144,7 @@ class Replay:
             time.sleep(0.01)
         raise AssertionError(f'the session of {controller} did not change')
 
-    def background(self, method: str, **params: Any) -> process.Client:
+    def background(self, method: str, /, **params: Any) -> process.Client:
         """Send a request that won't be answered now."""
         client = self.target.client()
         client.start(method, params)
@@ -152,7 +152,7 @@ class Replay:
         time.sleep(_QUIET)
         return client
 
-    def call(self, method: str, **params: Any) -> Any:
+    def call(self, method: str, /, **params: Any) -> Any:
         """A request that the recording doesn't show; it must succeed."""
         answer = self.ask(method, params or None)
         assert 'result' in answer, (method, params, answer)

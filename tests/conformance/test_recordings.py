@@ -13,10 +13,9 @@
 """The embedded target answers as the recordings of a real one do."""
 
 import shutil
-import tempfile
 import unittest
 
-from tests.conformance import replay
+from tests.conformance import process, replay
 from tests.conformance.differences import EXPECTED_DIFFERENCES
 from tests.conformance.scenarios import SCENARIOS
 
@@ -27,7 +26,7 @@ class RecordingsTest(unittest.TestCase):
     maxDiff = None
 
     def setUp(self) -> None:
-        directory = tempfile.mkdtemp(prefix='spdk-')
+        directory = process.temporary_directory()
         self.addCleanup(shutil.rmtree, directory)
         self.replay = replay.Replay(directory)
         self.addCleanup(self.replay.close)

@@ -82,6 +82,9 @@ def bdev_aio_create(target: 'Target', p: dict[str, Any]) -> Any:
         uuid=p.get('uuid'),
     )
     target.bdevs.register(bdev)
+    if target.keeper.is_second(bdev):
+        # SPDK's examination of such a bdev does not come to an end.
+        return outcome.Waiting()
     return outcome.Deferred(lambda: bdev.name)
 
 

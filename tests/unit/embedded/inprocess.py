@@ -12,13 +12,12 @@
 
 """A target without its socket, for tests of the books."""
 
-import os
 import shutil
-import tempfile
 from typing import Any
 
 from cinder_spdk_vhost.embedded import errors, lvols, outcome, pools, rpc
 from cinder_spdk_vhost.embedded import target as targets
+from tests.conformance import process
 
 CLUSTER_MIB = 4
 
@@ -31,9 +30,7 @@ class Books:
     """A target whose methods are called directly."""
 
     def __init__(self, pool_size: int, kind: str = pools.AIO) -> None:
-        # In memory, if there is such a place: nothing here is to last.
-        memory = '/dev/shm' if os.path.isdir('/dev/shm') else None
-        self._directory = tempfile.mkdtemp(prefix='spdk-', dir=memory)
+        self._directory = process.temporary_directory()
         self._pool = pools.Pool('P', pool_size, kind)
         self.target = self._start()
 

@@ -14,6 +14,7 @@
 
 import contextlib
 from typing import Any
+import unittest
 
 from hypothesis import settings, stateful
 from hypothesis import strategies as st
@@ -129,7 +130,13 @@ class AccountingMachine(stateful.RuleBasedStateMachine):
                 assert lvol in lvol.parent.clones
 
 
-AccountingMachine.TestCase.settings = settings(
-    max_examples=50, stateful_step_count=30, deadline=None
-)
-AccountingTest = AccountingMachine.TestCase
+class AccountingTest(unittest.TestCase):
+    """Runs the machine."""
+
+    def test_any_sequence_of_operations(self) -> None:
+        stateful.run_state_machine_as_test(
+            AccountingMachine,
+            settings=settings(
+                max_examples=50, stateful_step_count=30, deadline=None
+            ),
+        )

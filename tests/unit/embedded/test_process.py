@@ -20,7 +20,6 @@ import signal
 import socket
 import stat
 import subprocess
-import tempfile
 import threading
 import time
 from typing import Any
@@ -37,7 +36,7 @@ class ProcessTest(unittest.TestCase):
     options: tuple[str, ...] = ('--poll-ms', '0', '--pool', _POOL)
 
     def setUp(self) -> None:
-        self.directory = tempfile.mkdtemp(prefix='spdk-')
+        self.directory = process.temporary_directory()
         self.addCleanup(shutil.rmtree, self.directory)
         self.target = process.TargetProcess(self.directory, *self.options)
         self.addCleanup(self.target.kill_if_running)
