@@ -156,10 +156,20 @@ class Requests(base.BaseTestCase):
         self.assertTrue(math.isfinite(large))
 
     def test_only_new_lvols_are_named_without_their_store(self) -> None:
-        for name, request in REQUESTS.items():
-            for key, value in (request.params or {}).items():
-                if value == 'v':
-                    self.assertEqual(('lvol.create', 'lvol_name'), (name, key))
+        bare = {
+            (name, key)
+            for name, request in REQUESTS.items()
+            for key, value in (request.params or {}).items()
+            if value in ('v', 's')
+        }
+        self.assertEqual(
+            {
+                ('lvol.clone', 'clone_name'),
+                ('lvol.create', 'lvol_name'),
+                ('lvol.snapshot', 'snapshot_name'),
+            },
+            bare,
+        )
 
 
 @ddt.ddt
