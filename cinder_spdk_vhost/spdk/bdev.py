@@ -51,6 +51,9 @@ class Bdev:
     :ivar name: for an lvol the UUID that the target picked
     :ivar size: bytes
     :ivar numa_node: None where SPDK does not know it
+    :ivar unmaps: whether it takes unmap at all; what it reads afterwards is
+        not said
+    :ivar punches_holes: a file (aio) whose unmapped ranges read zeros
     :ivar claim: type of the claim that somebody holds on it
         (``exclusive_write`` for an NVMe-oF namespace), or None
     :ivar limits: the rate limits in force
@@ -61,6 +64,8 @@ class Bdev:
     product: str
     size: int
     numa_node: int | None
+    unmaps: bool
+    punches_holes: bool
     claim: str | None
     limits: qos.RateLimits
 
@@ -92,6 +97,10 @@ def _common(data: dict[str, Any]) -> dict[str, Any]:
         'product': data['product_name'],
         'size': data['block_size'] * data['num_blocks'],
         'numa_node': None if numa_id < 0 else numa_id,
+        'unmaps': data['supported_io_types']['unmap'],
+        'punches_holes': data['driver_specific']
+        .get('aio', {})
+        .get('fallocate', False),
         'claim': claim,
         'limits': qos.RateLimits.parse(data['assigned_rate_limits']),
     }

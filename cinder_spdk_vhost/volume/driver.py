@@ -93,9 +93,7 @@ class SPDKVhostDriver(driver.VolumeDriver):
         try:
             self._target = setup.open_target(conf)
         except setup.BadConfiguration as e:
-            raise exception.InvalidConfigurationValue(
-                option='spdk_rpc_*', value=str(e)
-            ) from e
+            raise exception.VolumeDriverException(message=str(e)) from e
         self._policy = provisioning.Policy(
             conf.spdk_provisioning, conf.spdk_clear_method
         )

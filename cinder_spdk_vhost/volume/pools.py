@@ -107,16 +107,26 @@ class Pools:
             )
             for store, base in zip(new, found, strict=True):
                 if base is not None:
-                    self._bases[store.uuid] = Base(
-                        numa_node=base.numa_node,
-                        reads_zeros=store.name in self._zeroing
-                        or base.product in _ZEROING_PRODUCTS,
-                    )
+                    self._bases[store.uuid] = self._base(store.name, base)
         return {
             name: Pool(store, self._bases[store.uuid])
             for name, store in stores.items()
             if store.uuid in self._bases
         }
+
+    def _base(self, name: str, base: bdev.Bdev) -> Base:
+        certain = base.product in _ZEROING_PRODUCTS or base.punches_holes
+        if name in self._zeroing and not base.unmaps:
+            LOG.warning(
+                'spdk_zeroing_pools names "%(pool)s", but its base '
+                '%(base)s (%(product)s) takes no unmap: what was deleted '
+                'there can be read again',
+                {'pool': name, 'base': base.name, 'product': base.product},
+            )
+        return Base(
+            numa_node=base.numa_node,
+            reads_zeros=certain or name in self._zeroing,
+        )
 
     def _uses(self, name: str) -> bool:
         if self._wanted and name not in self._wanted:
