@@ -17,7 +17,7 @@ set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv=${VENV:-$root/.venv}
-export PYTHONPATH=$root PYTHONDONTWRITEBYTECODE=1
+export PYTHONPATH=$root
 
 for argument in "$@"; do
     case $argument in

@@ -196,7 +196,7 @@ fi
 
 cd "$root" || exit 1
 tools/bootstrap.sh || exit 1
-export VENV=$venv PYTHONDONTWRITEBYTECODE=1
+export VENV=$venv
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 

@@ -87,16 +87,12 @@ def main() -> int:
     # --help works where nothing is installed yet.
     import stage  # noqa: PLC0415
 
-    try:
-        return stage.perform(
-            rpc_url=arguments.rpc_url,
-            pool=arguments.pool,
-            keep=arguments.keep,
-            json_file=arguments.json,
-        )
-    except KeyboardInterrupt:
-        print('interrupted', file=sys.stderr)
-        return 1
+    return stage.perform(
+        rpc_url=arguments.rpc_url,
+        pool=arguments.pool,
+        keep=arguments.keep,
+        json_file=arguments.json,
+    )
 
 
 if __name__ == '__main__':

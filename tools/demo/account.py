@@ -93,6 +93,11 @@ class Account:
         total = sum(step.ms for step in self.steps)
         trips = sum(step.round_trips or 0 for step in self.steps)
         print(f'{"together":<{_TITLE_WIDTH}}{total:8.0f}{trips:>14}')
+        print(
+            '\nms: until the API says so. Round trips: on the wire to the '
+            'target, with what\nthe driver tidies up in the background at '
+            'the same time.'
+        )
 
     def write(self, path: pathlib.Path) -> None:
         """The same as JSON."""

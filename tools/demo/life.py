@@ -13,7 +13,7 @@
 """The life of a volume, step by step."""
 
 import time
-from typing import Any, Self
+from typing import Any
 import uuid
 
 from account import Account
@@ -25,13 +25,12 @@ from tests.fixtures.target import Target
 TYPE = 'spdk-limited'
 QOS_SPECS = {'total_iops_sec': '5000', 'total_bytes_sec': str(200 * 1024**2)}
 _EMPTY_SECONDS = 10
+_CLEAN_UP_SECONDS = 30
+_LOOK_SECONDS = 0.5
 
 
 class Life:
-    """Every step leaves what it made to the next, the last ones remove it.
-
-    As a context manager it also removes what a failed step left.
-    """
+    """Every step leaves what it made to the next, the last ones remove it."""
 
     def __init__(
         self, account: Account, target: Target, tap: Tap, cinder: Any
@@ -41,16 +40,9 @@ class Life:
         self._tap = tap
         self._cinder = cinder
         self._before = target.dump()
-        self._attachment: str | None = None
+        self._attachment = ''
         # What exists, oldest first: (manager, id).
         self._made: list[tuple[Any, str]] = []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
-            self._clean_up()
 
     def run(self, keep_type: bool = False) -> None:
         self._make_type()
@@ -176,7 +168,6 @@ class Life:
     def _detach(self, volume: Any) -> None:
         with self._step('detach it'):
             self._cinder.attachments.delete(self._attachment)
-            self._attachment = None
             settled(self._cinder.volumes, volume.id)
         if self._new('controllers'):
             raise RuntimeError('its vhost controller is still there')
@@ -242,32 +233,53 @@ class Life:
         """Lvols or controllers that were not there at the beginning."""
         return sorted(set(self._target.dump()[kind]) - set(self._before[kind]))
 
-    def _clean_up(self) -> None:
+    def clean_up(self) -> None:
         """Put away what a failed run left on a target that lives on.
 
         First as a user would, then, for what Cinder can't delete, on the
         target itself; only what carries an id of this run.
         """
-        ids = [identifier for _, identifier in self._made]
-        if self._attachment:
-            _try(self._cinder.attachments.delete, self._attachment)
-        for manager, identifier in reversed(self._made):
-            _try(manager.delete, identifier)
-            _try(gone, manager, identifier, 10)
+        ids = self._delete_what_cinder_has()
         rpc = self._target.rpc
         for name in _of(ids, self._new('controllers')):
-            _try(rpc.call, 'vhost_delete_controller', ctrlr=name)
+            attempt(rpc.call, 'vhost_delete_controller', ctrlr=name)
         # What others stand on can only go after them.
         for _ in ids:
             for alias in _of(ids, self._new('lvols')):
-                _try(rpc.call, 'bdev_lvol_delete', name=alias)
+                attempt(rpc.call, 'bdev_lvol_delete', name=alias)
+
+    def _delete_what_cinder_has(self) -> list[str]:
+        """Empty these services, which are the demo's own.
+
+        A request that was just sent when the run was interrupted may show
+        its volume a moment later, so look until there is none twice.
+        """
+        ids = []
+        volumes = self._cinder.volumes
+        empty_looks = 0
+        deadline = time.monotonic() + _CLEAN_UP_SECONDS
+        while empty_looks < 2 and time.monotonic() < deadline:
+            left = volumes.list()
+            empty_looks = 0 if left else empty_looks + 1
+            snapshots = self._cinder.volume_snapshots.list()
+            ids += [resource.id for resource in [*left, *snapshots]]
+            for attachment in self._cinder.attachments.list():
+                attempt(self._cinder.attachments.delete, attachment.id)
+            for volume in left:
+                attempt(settled, volumes, volume.id, 10)
+                attempt(volumes.reset_state, volume.id, 'error')
+                attempt(volumes.delete, volume.id, cascade=True)
+                attempt(gone, volumes, volume.id, 10)
+            time.sleep(_LOOK_SECONDS)
+        return ids
 
 
 def _of(ids: list[str], names: list[str]) -> list[str]:
     return [name for name in names if any(i in name for i in ids)]
 
 
-def _try(function: Any, *arguments: Any, **keywords: Any) -> None:
+def attempt(function: Any, *arguments: Any, **keywords: Any) -> None:
+    """Call it, and go on if that fails."""
     try:
         function(*arguments, **keywords)
     except Exception as e:

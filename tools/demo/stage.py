@@ -39,7 +39,11 @@ class NamedTarget(target_fixture.Target):
 
     def start(self) -> None:
         """Look whether it is there."""
-        there = [s['name'] for s in self.rpc.call('bdev_lvol_get_lvstores')]
+        try:
+            stores = self.rpc.call('bdev_lvol_get_lvstores')
+        except OSError as e:
+            raise ConnectionError(f'{self.url}: {e.strerror or e}') from e
+        there = [store['name'] for store in stores]
         self.pools = [n for n in there if self._pool in (None, n)]
         if not self.pools:
             raise LookupError(
@@ -58,84 +62,118 @@ def perform(
     json_file: pathlib.Path | None,
 ) -> int:
     """Run the demo; gives the exit status."""
-    directory = pathlib.Path(tempfile.mkdtemp(prefix='cinder-spdk-'))
-    account = Account()
-    target: target_fixture.Target
-    if rpc_url:
-        target = NamedTarget(rpc_url, pool)
-    else:
-        target = target_fixture.EmbeddedTarget(directory / 'spdk', _POOLS)
-    tap = Tap(str(directory / 'tap.sock'), target.url, hold=0.001)
-    cinder = cinder_services.CinderServices(
-        directory / 'cinder',
-        [],
-        options={
-            # The figures shall be the steps', not the poll's beside them.
-            'backend_stats_polling_interval': 3600,
-        },
-    )
-    ok = kept = False
+    stage = Stage(rpc_url, pool)
+    status = 1
+    leave_directory = False
     try:
-        with account.step('start the SPDK target') as step:
+        stage.set_up()
+        stage.play(keep)
+        if keep:
+            stage.keep()
+            leave_directory = True
+        status = 0
+    except KeyboardInterrupt:
+        print('interrupted', file=sys.stderr)
+    except Exception as e:
+        print(f'\n{type(e).__name__}: {e}', file=sys.stderr)
+        print(f'logs are left in {stage.directory}', file=sys.stderr)
+        leave_directory = True
+    finally:
+        kept = keep and status == 0
+        stage.clear(kept)
+        stage.account.table()
+        if json_file:
+            stage.account.write(json_file)
+        if not leave_directory:
+            shutil.rmtree(stage.directory)
+    if kept:
+        stage.how_to_talk()
+    return status
+
+
+class Stage:
+    """Target, tap and services, in a directory of their own.
+
+    :param rpc_url: a target that runs already; None is one of our own
+    :param pool: the lvstore to use there
+    """
+
+    def __init__(self, rpc_url: str | None, pool: str | None) -> None:
+        self.directory = pathlib.Path(tempfile.mkdtemp(prefix='cinder-spdk-'))
+        self.account = Account()
+        self._target: target_fixture.Target
+        if rpc_url:
+            self._target = NamedTarget(rpc_url, pool)
+        else:
+            self._target = target_fixture.EmbeddedTarget(
+                self.directory / 'spdk', _POOLS
+            )
+        self._outlives_us = rpc_url is not None
+        self._tap = Tap(
+            str(self.directory / 'tap.sock'), self._target.url, hold=0.001
+        )
+        self._cinder = cinder_services.CinderServices(
+            self.directory / 'cinder',
+            [],
+            # The figures shall be the steps', not the poll's beside them.
+            options={'backend_stats_polling_interval': 3600},
+        )
+
+    def set_up(self) -> None:
+        """Start all, each as a step of the account."""
+        target, cinder = self._target, self._cinder
+        with self.account.step('start the SPDK target') as step:
             target.start()
             version = target.rpc.call('spdk_get_version')['version']
             step.note(f'{version} at {target.url}')
             step.note(f'pools: {", ".join(target.pools)}')
-        tap.start()
-        cinder.backends = [_backend(tap.url, target.pools)]
-        with account.step('start the Cinder services', tap) as step:
+        self._tap.start()
+        cinder.backends = [_backend(self._tap.url, target.pools)]
+        with self.account.step('start the Cinder services', self._tap) as step:
             cinder.start()
             step.note(f'API at {cinder.url}')
-        with life.Life(account, target, tap, cinder.client()) as volume_life:
-            volume_life.run(keep)
-        ok = True
-        if keep:
-            # Without the tap, which ends with this process.
-            cinder.backends = [_backend(target.url, target.pools)]
-            cinder.restart()
-            kept = True
-    except Exception as e:
-        print(f'\n{type(e).__name__}: {e}', file=sys.stderr)
-        print(f'logs are left in {directory}', file=sys.stderr)
-    finally:
-        if not kept:
-            cinder.stop()
-            tap.stop()
-            target.stop()
-        account.table()
-        if json_file:
-            account.write(json_file)
-    if kept:
-        tap.stop()
-        _how_to_talk(target, cinder, directory)
-    elif ok:
-        shutil.rmtree(directory)
-    return 0 if ok else 1
 
+    def play(self, keep_type: bool) -> None:
+        """The life of a volume."""
+        volume_life = life.Life(
+            self.account, self._target, self._tap, self._cinder.client()
+        )
+        try:
+            volume_life.run(keep_type)
+        except BaseException:
+            if self._outlives_us:
+                life.attempt(volume_life.clean_up)
+            raise
 
-def _backend(url: str, pools: list[str]) -> cinder_services.Backend:
-    options = {'spdk_rpc_url': url, 'spdk_pools': ','.join(pools)}
-    return cinder_services.Backend('spdk', options, pools=len(pools))
+    def keep(self) -> None:
+        """Let the services go on without the tap, which ends with us."""
+        self._cinder.backends = [
+            _backend(self._target.url, self._target.pools)
+        ]
+        self._cinder.restart()
 
+    def clear(self, keep: bool) -> None:
+        """Stop all, or the tap alone."""
+        self._tap.stop()
+        if not keep:
+            self._cinder.stop()
+            self._target.stop()
 
-def _how_to_talk(
-    target: target_fixture.Target,
-    cinder: cinder_services.CinderServices,
-    directory: pathlib.Path,
-) -> None:
-    project = cinder_services.PROJECT
-    processes = [cinder.pid]
-    if isinstance(target, target_fixture.EmbeddedTarget):
-        processes.append(target.pid)
-    numbers = ' '.join(map(str, processes))
-    bin_directory = pathlib.Path(sys.executable).parent
-    print(f"""
+    def how_to_talk(self) -> None:
+        """Say what runs and how it is reached and stopped."""
+        cinder, target = self._cinder, self._target
+        project = cinder_services.PROJECT
+        processes = [cinder.pid]
+        if isinstance(target, target_fixture.EmbeddedTarget):
+            processes.append(target.pid)
+        numbers = ' '.join(map(str, processes))
+        bin_directory = pathlib.Path(sys.executable).parent
+        print(f"""
 Still running. To talk to Cinder:
 
     export OS_AUTH_TYPE=noauth OS_USER_ID=admin OS_PROJECT_ID={project}
     export CINDER_ENDPOINT={cinder.url} OS_VOLUME_API_VERSION=3.71
-    {bin_directory}/cinder --os-endpoint $CINDER_ENDPOINT create \\
-        --volume-type {life.TYPE} 1
+    {bin_directory}/cinder create --volume-type {life.TYPE} 1
 
     curl -H 'X-Auth-Token: admin:{project}' \\
         {cinder.url}/{project}/volumes/detail
@@ -145,4 +183,9 @@ Cinder's log: {cinder.log}
 
 To stop and remove it:
 
-    kill {numbers}; rm -r {directory}""")
+    kill {numbers}; rm -r {self.directory}""")
+
+
+def _backend(url: str, pools: list[str]) -> cinder_services.Backend:
+    options = {'spdk_rpc_url': url, 'spdk_pools': ','.join(pools)}
+    return cinder_services.Backend('spdk', options, pools=len(pools))
