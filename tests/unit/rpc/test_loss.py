@@ -228,7 +228,7 @@ class StalledTest(base.TestCase):
         )
         client = self.client_of(target)
         self.addCleanup(stop.set)
-        large = base.write('m', {'x': 'y' * 200_000}, timeout=0.2)
+        large = base.write('m', {'x': 'y' * 200_000}, timeout=1.0)
         outcomes = client.gather(*[large] * 20)
         kinds = list(map(type, outcomes))
         sent = kinds.count(rpc.OutcomeUnknown)
