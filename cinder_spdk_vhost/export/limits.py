@@ -46,6 +46,7 @@ class Setter:
         self._target = target
         self._later = later
         self._path = path
+        self._volume = volume
         self._nqn = names.scratch_subsystem(volume)
 
     def set(self, wanted: qos.RateLimits) -> None:
@@ -92,12 +93,20 @@ class Setter:
             self._later(f'create {self._nqn}', self._delete_subsystem)
 
     def _delete_subsystem(self) -> None:
-        delete = nvmf.delete_subsystem(self._nqn)
+        release(self._target, self._volume)
+
+
+def release(target: spdk_target.Target, volume: str) -> None:
+    """Give back the claim that an interrupted setting of limits left.
+
+    The caller holds the volume's lock, so no setting is under way.
+    """
+    delete = nvmf.delete_subsystem(names.scratch_subsystem(volume))
+    try:
         try:
-            try:
-                self._target.ask(delete)
-            except rpc.OutcomeUnknown:
-                # Deleting what is gone is refused: as good as a look.
-                self._target.ask(delete)
-        except rpc.InvalidParams as e:
-            LOG.debug('%s was gone: %s', self._nqn, e)
+            target.ask(delete)
+        except rpc.OutcomeUnknown:
+            # Deleting what is gone is refused: as good as a look.
+            target.ask(delete)
+    except rpc.InvalidParams as e:
+        LOG.debug('%s has no scratch subsystem: %s', volume, e)

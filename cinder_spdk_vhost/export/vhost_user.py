@@ -82,6 +82,7 @@ class VhostUser:
             )
             if device is None:
                 raise exceptions.Conflict(f'there is no {path}')
+            device = self.released(path, volume, device)
             present = self._check_present(path, device, present)
             if present is None and device.claim is not None:
                 raise exceptions.Conflict(
@@ -91,6 +92,18 @@ class VhostUser:
             return self._ensure(
                 path, volume, device, present, controller, mode, wanted
             )
+
+    def released(
+        self, path: str, volume: str, device: bdev.LvolBdev
+    ) -> bdev.LvolBdev:
+        """The volume without a claim that the driver itself left on it.
+
+        The caller holds the volume's lock.
+        """
+        if device.claim is None:
+            return device
+        limits.release(self._target, volume)
+        return self._target.ask(bdev.get_lvol(path))
 
     def _check_present(
         self,

@@ -175,6 +175,7 @@ class Volumes:
                 LOG.info('%s is gone already', path)
                 return
             found = found or self._target.ask(bdev.get_lvol(path))
+            found = self._exports.released(path, name, found)
             self._check_unused(path, found, exports)
             self._target.settle_all(
                 *(self._exports.deletion(e.name) for e in exports if e)

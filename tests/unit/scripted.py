@@ -128,6 +128,7 @@ def bdev(name: str = 'B', product: str = 'AIO disk', **values: Any) -> Any:
             'num_blocks': 262144,
             'assigned_rate_limits': {},
             'claimed': False,
+            'supported_io_types': {'read': True, 'write': True, 'unmap': True},
             'driver_specific': {},
             **values,
         }
