@@ -24,6 +24,7 @@ MODULES = (
     'test_answers',
     'test_deadlines',
     'test_http',
+    'test_https',
     'test_loss',
     'test_threads',
 )
