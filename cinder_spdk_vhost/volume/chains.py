@@ -189,6 +189,10 @@ class Chains:
             )
             if buried is None:
                 return
+            if found is None:
+                # A store that is still loading may not show it yet.
+                self._target.ask(lvol.wait_for_examine())
+                found = self._target.find(bdev.get_lvol(path))
         elif names.is_clone_base(name):
             found = self._target.find(bdev.get_lvol(path))
         else:
@@ -197,7 +201,7 @@ class Chains:
             self._reap_found(pool, name, found)
         if stone is not None:
             self._delete(stone, 0)
-            locks.forget(name)
+        locks.forget(name)
 
     def _reap_found(
         self, pool: pools.Pool, name: str, found: bdev.LvolBdev

@@ -209,9 +209,11 @@ class Logged(fixtures.Fixture):
         handler = logging.Handler()
         handler.emit = self._emit  # type: ignore[method-assign]
         logger = logging.getLogger('cinder_spdk_vhost')
-        level = logger.level
+        level, propagate = logger.level, logger.propagate
+        logger.propagate = False
         logger.addHandler(handler)
         logger.setLevel(logging.DEBUG)
+        self.addCleanup(setattr, logger, 'propagate', propagate)
         self.addCleanup(logger.setLevel, level)
         self.addCleanup(logger.removeHandler, handler)
 
