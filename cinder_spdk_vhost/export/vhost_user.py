@@ -119,7 +119,7 @@ class VhostUser:
                 f'controller {present.name} serves '
                 f'{present.bdev or "a deleted volume"}, not {path}'
             )
-        self._target.settle(*self.deletion(present.name))
+        self._target.settle(*self._deletion(present.name))
         return None
 
     def _ensure(
@@ -248,23 +248,28 @@ class VhostUser:
                     lambda: self._delete(controller),
                 )
                 return
-            self._target.settle(*self.deletion(controller))
+            self._target.settle(*self._deletion(controller))
 
     def remove_idle(self, volume: str) -> None:
         """Remove the volume's controllers that no guest is connected to."""
         with locks.holding(volume):
-            found = self._target.find_all(
-                *map(vhost.get, names.controllers(volume))
-            )
-            self._target.settle_all(
-                *(
-                    self.deletion(controller.name)
-                    for controller in found
-                    if controller is not None and not controller.sessions
+            self.remove(
+                self._target.find_all(
+                    *map(vhost.get, names.controllers(volume))
                 )
             )
 
-    def deletion(self, controller: str) -> spdk_target.Mutation:
+    def remove(self, controllers: list[vhost.Controller | None]) -> None:
+        """Remove those of them that are there and serve no guest."""
+        self._target.settle_all(
+            *(
+                self._deletion(controller.name)
+                for controller in controllers
+                if controller is not None and not controller.sessions
+            )
+        )
+
+    def _deletion(self, controller: str) -> spdk_target.Mutation:
         """The removal of a controller that no guest is connected to."""
         return (
             vhost.delete(controller),
@@ -279,7 +284,7 @@ class VhostUser:
             raise exceptions.Postponed(
                 f'a guest is connected to {found.socket}'
             )
-        self._target.settle(*self.deletion(controller))
+        self._target.settle(*self._deletion(controller))
 
 
 def _failed(answers: list[Any]) -> bool:

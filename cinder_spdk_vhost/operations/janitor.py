@@ -59,6 +59,7 @@ class Janitor:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
+        self._busy = True
         self._thread = threading.Thread(
             target=self._work, name='spdk-vhost-janitor', daemon=True
         )

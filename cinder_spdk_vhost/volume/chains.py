@@ -130,11 +130,13 @@ class Chains:
         self,
         pool: pools.Pool,
         snapshot: bdev.LvolBdev,
-        volume: bdev.LvolBdev,
+        volume: bdev.LvolBdev | None,
         *exports: vhost.Controller | None,
     ) -> None:
         """:raises Postponed: a guest has it, or there is no room for it"""
         path = names.path(pool.name, snapshot.lvol.clones[0])
+        if volume is None:
+            raise exceptions.Postponed(f'{path} is not there yet')
         if any(exports) or volume.claim is not None:
             raise exceptions.Postponed(f'{path} is attached')
         missing = volume.size // pool.store.cluster_size - (

@@ -299,7 +299,10 @@ class SPDKVhostDriver(driver.VolumeDriver):
                 for mode in names.MODES:
                     self._exports.detach(_lvol(volume), mode, force)
                 return False
-            mode = connectors.Connector.parse(connector).mode
+            mode = connector.get('mode', 'rw')
+            if mode not in names.MODES:
+                LOG.info('Nothing was attached with mode "%s"', mode)
+                return False
             if _others(volume, mode) > 1:
                 return True
             self._exports.detach(_lvol(volume), mode, force)

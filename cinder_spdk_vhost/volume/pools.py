@@ -88,11 +88,14 @@ class Pools:
             pools = self._with_bases(stores)
             missing = f'the target {self._target.url} has no such lvstore'
         except rpc.RPCError as e:
-            pools = {}
+            stores, pools = {}, {}
             missing = f'the target {self._target.url} does not answer: {e}'
         with self._lock:
             known = {*self._wanted, *self._pools, *self._why_down}
-            down = dict.fromkeys(known - set(pools), missing)
+            down = {
+                name: _why_unused(name) if name in stores else missing
+                for name in known - set(pools)
+            }
             self._log_changes(pools, down, missing)
             self._pools, self._why_down = pools, down
 
@@ -183,3 +186,13 @@ class Pools:
         if self._wanted and name not in self._wanted:
             why = f'spdk_pools does not list it ({", ".join(self._wanted)})'
         return f'pool "{name}" is not available: {why}; available: {has}'
+
+
+def _why_unused(name: str) -> str:
+    """Why a store that is there is no pool."""
+    if _USABLE_NAME.fullmatch(name):
+        return 'the bdev below the lvstore is not there'
+    return (
+        'its name has characters that neither HOST@BACKEND#POOL nor '
+        'STORE/LVOL can carry; letters, digits and "_", ".", "-", ":" can'
+    )

@@ -173,13 +173,12 @@ class Volumes:
             )
             if found is None and absent(self._target, path):
                 LOG.info('%s is gone already', path)
+                self._exports.remove(exports)
                 return
             found = found or self._target.ask(bdev.get_lvol(path))
             found = self._exports.released(path, name, found)
             self._check_unused(path, found, exports)
-            self._target.settle_all(
-                *(self._exports.deletion(e.name) for e in exports if e)
-            )
+            self._exports.remove(exports)
             with self._chains.pins.pinning(found.lvol.parent):
                 self.remove(path, found.size)
         locks.forget(name)
