@@ -15,7 +15,11 @@
 import base64
 from collections.abc import Callable
 import datetime
-from http import server
+
+# By its full name: importing eventlet (as Cinder does) leaves a patched copy
+# of the module as the attribute of the package "http", and a server from
+# there never ends where nothing else is patched.
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import ipaddress
 import json
 import pathlib
@@ -33,7 +37,7 @@ USERNAME = 'admin'
 PASSWORD = 'pa55-wörd€'
 
 
-class Handler(server.BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
     """One POST; what is done with it is the fixture's matter."""
 
     server: 'Server'
@@ -77,7 +81,7 @@ class Handler(server.BaseHTTPRequestHandler):
         pass
 
 
-class Server(server.ThreadingHTTPServer):
+class Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64
     proxy: 'FakeProxy'
