@@ -68,7 +68,8 @@ if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
 fi
 
 # Two scripts may be started at the same time.
-exec 9>"$venv.lock"
+mkdir -p "$venv"
+exec 9>"$venv/lock"
 flock 9
 
 wanted=$(fingerprint)
