@@ -135,24 +135,27 @@ class Snapshots:
     ) -> list[flows.Step]:
         """The steps that make a volume on a snapshot.
 
-        Not ``bdev_lvol_clone``: what that makes forgets its clear method
-        with the target's next restart. A thin lvol that is given a parent
-        keeps it.
+        ``bdev_lvol_clone`` gives it the default clear method, unmap,
+        whatever the snapshot has (v26.05). Where that is not enough, an
+        empty lvol is made and then put on the snapshot.
         """
         path = names.path(pool.name, name)
-        steps = [
-            self._volumes.create_step(
-                pool,
-                name,
-                snapshot_gib,
-                provisioning.Provisioning(True, clear_method),
-            ),
-            flows.Step(
-                f'put {path} on {snapshot}',
-                lambda: self._set_parent(pool, snapshot, name),
-                _nothing,
-            ),
-        ]
+        how = provisioning.Provisioning(True, clear_method)
+        if clear_method == 'unmap':
+            request = lvol.clone(names.path(pool.name, snapshot), name)
+            what = f'clone {snapshot} as {path}'
+            steps = [
+                self._volumes.making(what, path, request, snapshot_gib, how)
+            ]
+        else:
+            steps = [
+                self._volumes.create_step(pool, name, snapshot_gib, how),
+                flows.Step(
+                    f'put {path} on {snapshot}',
+                    lambda: self._set_parent(pool, snapshot, name),
+                    _nothing,
+                ),
+            ]
         if size_gib > snapshot_gib:
             steps.append(
                 flows.Step(

@@ -92,8 +92,7 @@ class Volumes:
         size_gib: int,
         how: provisioning.Provisioning,
     ) -> flows.Step:
-        """The making of an lvol as a step of any flow."""
-        path = names.path(pool.name, name)
+        """The making of an empty lvol as a step of any flow."""
         request = lvol.create(
             pool.name,
             name,
@@ -101,6 +100,21 @@ class Volumes:
             thin=how.thin,
             clear_method=how.clear_method,
         )
+        path = names.path(pool.name, name)
+        return self.making(f'create {path}', path, request, size_gib, how)
+
+    def making(
+        self,
+        what: str,
+        path: str,
+        request: rpc.Request,
+        size_gib: int,
+        how: provisioning.Provisioning,
+    ) -> flows.Step:
+        """The making of an lvol by some request, as a step of any flow.
+
+        :param what: the step, in words
+        """
 
         def do() -> None:
             try:
@@ -111,7 +125,7 @@ class Volumes:
                         request, lambda: self._target.exists(path)
                     )
 
-        return flows.Step(f'create {path}', do, self.deleting(path, size_gib))
+        return flows.Step(what, do, self.deleting(path, size_gib))
 
     def _adopt(
         self, path: str, size_gib: int, how: provisioning.Provisioning
