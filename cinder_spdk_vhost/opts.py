@@ -97,7 +97,8 @@ volume_opts = [
         help='Pools whose base device reads zeros after unmap, as NVMe '
         'devices do whose DLFEAT says so. Only these can have thin volumes: '
         "elsewhere blocks that a guest discards would be another tenant's "
-        'to read. Pools on malloc bdevs need not be named.',
+        'to read. Pools on malloc bdevs, and on files made with fallocate, '
+        'need not be named.',
     ),
     cfg.StrOpt(
         'spdk_clear_method',

@@ -91,9 +91,12 @@ has_tests() {
     find "$root/tests/$1" -name 'test_*.py' | grep -q .
 }
 
-# The number after "- NAME:" in what stestr prints at the end.
+# The number after "- NAME:" in what stestr prints at the end; 0 where it did
+# not get so far.
 count() {
-    sed -n "s/^ - $1: \([0-9]*\)\$/\1/p" "$2" | tail -n 1
+    local number
+    number=$(sed -n "s/^ - $1: \([0-9]*\)\$/\1/p" "$2" | tail -n 1)
+    echo "${number:-0}"
 }
 
 run_stestr() {

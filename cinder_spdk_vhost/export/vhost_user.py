@@ -13,6 +13,7 @@
 """Local export: a vhost-user socket on the host of the target itself."""
 
 import dataclasses
+import time
 from typing import Any
 
 from oslo_log import log as logging
@@ -21,9 +22,43 @@ from cinder_spdk_vhost import exceptions, names, rpc
 from cinder_spdk_vhost.export import limits
 from cinder_spdk_vhost.operations import flows, janitor, locks
 from cinder_spdk_vhost.operations import target as spdk_target
-from cinder_spdk_vhost.spdk import bdev, qos, vhost
+from cinder_spdk_vhost.spdk import bdev, lvol, qos, vhost
 
 LOG = logging.getLogger(__name__)
+
+# A killed guest's session is gone after 0.15 s.
+SESSION_SECONDS = 0.2
+LOOKS_FOR_THE_DEAD = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """An attachment that is asked for.
+
+    :ivar store: name of the lvstore that the volume is in
+    :ivar volume: name of the volume's lvol
+    :ivar mode: rw or ro
+    :ivar limits: what has to be in force before the first I/O
+    :ivar shared: whether it may have more than one guest at a time
+    :ivar reads_zeros: whether the pool's base does so after unmap; if not,
+        a guest must not have a thin lvol without a parent
+    :raises InvalidName: for another mode
+    """
+
+    store: str
+    volume: str
+    mode: str
+    limits: qos.RateLimits
+    shared: bool
+    reads_zeros: bool
+
+    @property
+    def path(self) -> str:
+        return names.path(self.store, self.volume)
+
+    @property
+    def controller(self) -> str:
+        return names.controller(self.volume, self.mode)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,39 +94,44 @@ class VhostUser:
         self._target = target
         self._janitor = worker
 
-    def attach(
-        self,
-        store: str,
-        volume: str,
-        mode: str,
-        wanted: qos.RateLimits,
-    ) -> Export:
+    def attach(self, wanted: Wanted) -> Export:
         """Give a volume its limits, then its socket: three round trips.
 
-        :param store: name of the lvstore that the volume is in
-        :param volume: name of the volume's lvol
-        :param mode: rw or ro
         :raises Conflict: where somebody else's export is in the way
+        :raises InUse: where a guest has it that it cannot be shared with
         """
-        controller = names.controller(volume, mode)
-        path = names.path(store, volume)
-        with locks.holding(volume):
-            self._janitor.forget(volume)
+        path = wanted.path
+        with locks.holding(wanted.volume):
             device, present = self._target.find_all(
-                bdev.get_lvol(path), vhost.get(controller)
+                bdev.get_lvol(path), vhost.get(wanted.controller)
             )
+            self._janitor.forget(wanted.volume)
+            self._janitor.drop(_removal(wanted.controller))
             if device is None:
                 raise exceptions.Conflict(f'there is no {path}')
-            device = self.released(path, volume, device)
+            device = self.released(path, wanted.volume, device)
             present = self._check_present(path, device, present)
             if present is None and device.claim is not None:
                 raise exceptions.Conflict(
                     f'{path} is claimed ({device.claim}), as a namespace '
                     f'that somebody else exported is'
                 )
-            return self._ensure(
-                path, volume, device, present, controller, mode, wanted
-            )
+            if present and present.sessions and not wanted.shared:
+                raise exceptions.InUse(
+                    f'a guest is connected to {present.socket} already, and '
+                    f'{path} is not of a multiattach type'
+                )
+            self._make_thick_if_needed(wanted, device)
+            return self._ensure(wanted, device, present)
+
+    def _make_thick_if_needed(
+        self, wanted: Wanted, device: bdev.LvolBdev
+    ) -> None:
+        """Finish what was interrupted when the last parent was merged."""
+        thin_root = device.lvol.thin and device.lvol.parent is None
+        if thin_root and not wanted.reads_zeros:
+            LOG.info('%s lost its last parent: making it thick', wanted.path)
+            self._target.ask(lvol.inflate(wanted.path, device.size))
 
     def released(
         self, path: str, volume: str, device: bdev.LvolBdev
@@ -124,94 +164,83 @@ class VhostUser:
 
     def _ensure(
         self,
-        path: str,
-        volume: str,
-        device: bdev.Bdev,
+        wanted: Wanted,
+        device: bdev.LvolBdev,
         present: vhost.Controller | None,
-        controller: str,
-        mode: str,
-        wanted: qos.RateLimits,
     ) -> Export:
         steps = []
-        later = self._janitor.undo_later(volume)
-        setter = limits.Setter(self._target, volume, path, later)
-        if device.limits != wanted:
+        later = self._janitor.undo_later(wanted.volume)
+        setter = limits.Setter(self._target, wanted.volume, wanted.path, later)
+        if device.limits != wanted.limits:
             steps.append(
                 flows.Step(
-                    f'limit {path}',
-                    lambda: setter.set(wanted),
+                    f'limit {wanted.path}',
+                    lambda: setter.set(wanted.limits),
                     lambda: setter.set(device.limits),
                 )
             )
-        made: list[Any] = []
+        seen: list[Any] = []
         if present is None:
             steps.append(
                 flows.Step(
-                    f'make controller {controller}',
-                    lambda: made.extend(
-                        self._create(path, device, controller, mode)
-                    ),
-                    lambda: self._delete(controller),
+                    f'make controller {wanted.controller}',
+                    lambda: seen.extend(self._create(wanted, device)),
+                    lambda: self._delete(wanted.controller),
                 )
             )
         steps.append(
             flows.Step(
-                f'check controller {controller}',
-                lambda: self._check(path, made, controller, wanted),
+                f'check controller {wanted.controller}',
+                lambda: self._check(wanted, seen),
                 _nothing,
             )
         )
         flows.run('attach', later, *steps)
-        device, present = made
+        device, present = seen
         return Export(
-            controller=controller,
+            controller=wanted.controller,
             socket=present.socket,
             readonly=present.readonly,
             limits=device.limits,
         )
 
-    def _create(
-        self, path: str, device: bdev.Bdev, controller: str, mode: str
-    ) -> list[Any]:
+    def _create(self, wanted: Wanted, device: bdev.Bdev) -> list[Any]:
         """Make the controller, and read back what there is then.
 
         SPDK makes it before it looks at the next request, so the look can
         travel along; where it came too early it is repeated.
         """
+        controller = wanted.controller
         request = vhost.create_blk(
-            controller, device.name, readonly=mode == 'ro'
+            controller, device.name, readonly=wanted.mode == 'ro'
         )
-        answer, *seen = self._target.gather(
-            request, bdev.get_lvol(path), vhost.get(controller)
+        error, *seen = self._target.gather(
+            request, bdev.get_lvol(wanted.path), vhost.get(controller)
         )
-        if isinstance(answer, rpc.OutcomeUnknown):
-            seen = []
-            if self._target.find(vhost.get(controller)) is None:
-                raise answer
-        elif isinstance(answer, rpc.RPCError):
-            raise answer
+        if isinstance(error, rpc.OutcomeUnknown):
+            error = self._target.look(
+                request,
+                error,
+                lambda: self._target.find(vhost.get(controller)) is not None,
+            )
+        if isinstance(error, rpc.RPCError):
+            raise error
         return [] if _failed(seen) else seen
 
-    def _check(
-        self,
-        path: str,
-        seen: list[Any],
-        controller: str,
-        wanted: qos.RateLimits,
-    ) -> None:
+    def _check(self, wanted: Wanted, seen: list[Any]) -> None:
+        """Fill ``seen`` if it is empty; it must show what was wanted."""
         if not seen:
-            seen.extend(
-                self._target.find_all(
-                    bdev.get_lvol(path), vhost.get(controller)
-                )
-            )
+            looks = bdev.get_lvol(wanted.path), vhost.get(wanted.controller)
+            seen.extend(self._target.find_all(*looks))
         device, present = seen
         if device is None or present is None:
-            raise exceptions.Conflict(f'{path} vanished while it was attached')
-        if device.limits != wanted:
             raise exceptions.Conflict(
-                f'{path} has the limits {device.limits.as_dict()} instead of '
-                f'{wanted.as_dict()}'
+                f'{wanted.path} vanished while it was attached'
+            )
+        if device.limits != wanted.limits:
+            raise exceptions.Conflict(
+                f'{wanted.path} has the limits {device.limits.as_dict()} '
+                f'instead of {wanted.limits.as_dict()}'
             )
         if len(present.socket) > names.MAX_SOCKET_PATH:
             raise exceptions.Conflict(
@@ -229,26 +258,41 @@ class VhostUser:
         """
         controller = names.controller(volume, mode)
         with locks.holding(volume):
-            found = self._target.find(vhost.get(controller))
+            found = self._without_the_dead(controller)
             if found is None:
                 return
-            if found.sessions and not force:
+            if not found.sessions:
+                self._target.settle(*self._deletion(controller))
+                return
+            if not force:
                 raise exceptions.InUse(
                     f'{found.sessions} guest(s) are connected to '
                     f'{found.socket}'
                 )
-            if found.sessions:
-                LOG.warning(
-                    'A guest is still connected to %s; the controller is '
-                    'removed when it has left',
-                    found.socket,
-                )
-                self._janitor.undo_later(volume)(
-                    f'make controller {controller}',
-                    lambda: self._delete(controller),
-                )
-                return
-            self._target.settle(*self._deletion(controller))
+            LOG.warning(
+                'A guest is still connected to %s; the controller is '
+                'removed when it has left',
+                found.socket,
+            )
+            self._janitor.soon(
+                _removal(controller),
+                lambda: self._remove_later(volume, controller),
+            )
+
+    def _without_the_dead(self, controller: str) -> vhost.Controller | None:
+        """The controller; a killed guest's session ends within 0.15 s."""
+        found = self._target.find(vhost.get(controller))
+        for _ in range(LOOKS_FOR_THE_DEAD):
+            if found is None or not found.sessions:
+                break
+            time.sleep(SESSION_SECONDS)
+            found = self._target.find(vhost.get(controller))
+        return found
+
+    def _remove_later(self, volume: str, controller: str) -> None:
+        with locks.holding(volume):
+            if _removal(controller) in self._janitor.pending():
+                self._delete(controller)
 
     def remove_idle(self, volume: str) -> None:
         """Remove the volume's controllers that no guest is connected to."""
@@ -285,6 +329,11 @@ class VhostUser:
                 f'a guest is connected to {found.socket}'
             )
         self._target.settle(*self._deletion(controller))
+
+
+def _removal(controller: str) -> str:
+    """The name of the job that removes it when its guest has left."""
+    return f'remove controller {controller}'
 
 
 def _failed(answers: list[Any]) -> bool:

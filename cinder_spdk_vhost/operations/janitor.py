@@ -35,10 +35,10 @@ Action = Callable[[], object]
 
 @dataclasses.dataclass(frozen=True)
 class _Job:
-    """:ivar guard: the lvol that is locked meanwhile, for undoings"""
+    """:ivar guard: the lvols that are locked meanwhile, for undoings"""
 
     action: Action
-    guard: str | None = None
+    guard: tuple[str, ...] = ()
 
 
 class Janitor:
@@ -54,7 +54,7 @@ class Janitor:
         self._jobs: dict[str, _Job] = {}
         self._waiting: dict[str, _Job] = {}
         self._busy = False
-        self._undoing: str | None = None
+        self._undoing: tuple[str, ...] = ()
         self._stopped = False
         self._thread: threading.Thread | None = None
 
@@ -77,15 +77,15 @@ class Janitor:
         """Have a job done. One that waits under that name is replaced."""
         self._add(name, _Job(action))
 
-    def undo_later(self, lvol: str) -> flows.Later:
-        """Where a flow on an lvol hands the undoings that it could not do.
+    def undo_later(self, *lvols: str) -> flows.Later:
+        """Where a flow hands the undoings that it could not do.
 
-        They run under the lvol's lock, unless a later call under that lock
-        has said :meth:`forget`.
+        They run under the locks of these lvols, which are those that the
+        flow holds, unless somebody says :meth:`forget` of the first.
         """
 
         def later(what: str, undo: flows.Action) -> None:
-            job = _Job(undo, guard=lvol)
+            job = _Job(undo, guard=lvols)
             with self._changed:
                 self._waiting[f'undo {what}'] = job
 
@@ -99,9 +99,17 @@ class Janitor:
         """
         with self._changed:
             for jobs in (self._jobs, self._waiting):
-                for name in [n for n, j in jobs.items() if j.guard == lvol]:
+                for name in [
+                    n for n, j in jobs.items() if lvol in j.guard[:1]
+                ]:
                     del jobs[name]
-            self._changed.wait_for(lambda: self._undoing != lvol)
+            self._changed.wait_for(lambda: lvol not in self._undoing[:1])
+
+    def drop(self, name: str) -> None:
+        """A job is not wanted any more. One that runs is not stopped."""
+        with self._changed:
+            self._jobs.pop(name, None)
+            self._waiting.pop(name, None)
 
     def pending(self) -> list[str]:
         """Names of the jobs that are left to do."""
@@ -158,9 +166,9 @@ class Janitor:
             job = self._jobs.get(name)
         if job is None:
             return
-        action, lvol = job.action, job.guard
-        if lvol is not None:
-            action = functools.partial(self._undo, name, job, lvol)
+        action = job.action
+        if job.guard:
+            action = functools.partial(self._undo, name, job)
         done = self._guarded(name, action)
         with self._changed:
             if self._jobs.get(name) is job:
@@ -168,17 +176,17 @@ class Janitor:
                 if not done:
                     self._waiting[name] = job
 
-    def _undo(self, name: str, job: _Job, lvol: str) -> None:
-        with locks.holding(lvol):
+    def _undo(self, name: str, job: _Job) -> None:
+        with locks.holding(*job.guard):
             with self._changed:
                 if self._jobs.get(name) is not job:
                     return
-                self._undoing = lvol
+                self._undoing = job.guard
             try:
                 job.action()
             finally:
                 with self._changed:
-                    self._undoing = None
+                    self._undoing = ()
                     self._changed.notify_all()
 
     @staticmethod

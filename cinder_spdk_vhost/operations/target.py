@@ -13,16 +13,21 @@
 """The SPDK application behind a back end, and how it is asked."""
 
 from collections.abc import Callable
+import threading
 from typing import Any, TypeVar
 
 from oslo_log import log as logging
 
 from cinder_spdk_vhost import rpc
-from cinder_spdk_vhost.spdk import bdev
+from cinder_spdk_vhost.spdk import bdev, lvol
 
 LOG = logging.getLogger(__name__)
 
 T = TypeVar('T')
+
+# Requests that answer only when minutes of work are done (those with a
+# deadline of their own) may take this many of the client's 64 places.
+MOST_LONG = 16
 
 # A request that changes something, and the look whether it did.
 Mutation = tuple[rpc.Request, Callable[[], bool]]
@@ -36,11 +41,15 @@ class Target:
 
     def __init__(self, client: rpc.Client) -> None:
         self._client = client
+        self._long = threading.BoundedSemaphore(MOST_LONG)
         self.url = str(client.endpoint)
 
     def ask(self, request: rpc.Request[T]) -> T:
         """One request, one round trip."""
-        return self._client.call(request)
+        if request.timeout is None:
+            return self._client.call(request)
+        with self._long:
+            return self._client.call(request)
 
     def find(self, request: rpc.Request[T]) -> T | None:
         """One look-up; None where there is nothing of that name."""
@@ -78,16 +87,17 @@ class Target:
             be seen; it may still happen
         """
         try:
-            self._client.call(mutation)
+            self.ask(mutation)
         except rpc.OutcomeUnknown as lost:
-            error = self._look(mutation, lost, done)
+            error = self.look(mutation, lost, done)
             if error is not None:
                 raise error from None
 
     @staticmethod
-    def _look(
+    def look(
         mutation: rpc.Request, lost: rpc.RPCError, done: Callable[[], bool]
     ) -> rpc.RPCError | None:
+        """What a lost answer comes to: None where it is done after all."""
         try:
             if done():
                 LOG.info(
@@ -114,7 +124,7 @@ class Target:
         for answer, (request, done) in zip(answers, mutations, strict=True):
             error = answer if isinstance(answer, rpc.RPCError) else None
             if isinstance(error, rpc.OutcomeUnknown):
-                error = self._look(request, error, done)
+                error = self.look(request, error, done)
             failed = failed or error
         if failed is not None:
             raise failed
@@ -124,5 +134,12 @@ class Target:
         return self.find(bdev.get_lvol(path)) is not None
 
     def gone(self, path: str) -> bool:
-        """Whether there is no lvol ``STORE/NAME``."""
+        """Whether there really is no lvol ``STORE/NAME``.
+
+        A store that is still loading shows its lvols one after another, for
+        minutes after an unclean stop: wait for that, then look again.
+        """
+        if self.exists(path):
+            return False
+        self.ask(lvol.wait_for_examine())
         return not self.exists(path)

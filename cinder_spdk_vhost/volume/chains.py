@@ -114,6 +114,9 @@ class Chains:
         clones = found.lvol.clones
         if clones not in ((), (clone,)):
             raise exceptions.Postponed(f'{path} has descendants')
+        if clones and seen[0] is None:
+            # Its bdev is the first thing that goes when an lvol is deleted.
+            raise exceptions.Postponed(f'{clone} is being deleted, or loaded')
         thin_root = _leaves_thin_root(pool, found.lvol)
         if thin_root:
             self._check_can_be_thick(pool, found, *seen)
@@ -130,13 +133,11 @@ class Chains:
         self,
         pool: pools.Pool,
         snapshot: bdev.LvolBdev,
-        volume: bdev.LvolBdev | None,
+        volume: bdev.LvolBdev,
         *exports: vhost.Controller | None,
     ) -> None:
         """:raises Postponed: a guest has it, or there is no room for it"""
         path = names.path(pool.name, snapshot.lvol.clones[0])
-        if volume is None:
-            raise exceptions.Postponed(f'{path} is not there yet')
         if any(exports) or volume.claim is not None:
             raise exceptions.Postponed(f'{path} is attached')
         missing = volume.size // pool.store.cluster_size - (
@@ -150,9 +151,12 @@ class Chains:
             )
 
     def _delete(self, path: str, size: int) -> None:
-        self._target.settle(
-            lvol.delete(path, size), lambda: self._target.gone(path)
-        )
+        try:
+            self._target.settle(
+                lvol.delete(path, size), lambda: self._target.gone(path)
+            )
+        except rpc.NotPermitted as e:
+            raise exceptions.Postponed(f'{path} is stood on') from e
 
     def _bury(self, pool: pools.Pool, name: str) -> None:
         """Write down on the target that a snapshot's user deleted it."""
@@ -191,10 +195,8 @@ class Chains:
             )
             if buried is None:
                 return
-            if found is None:
-                # A store that is still loading may not show it yet.
-                self._target.ask(lvol.wait_for_examine())
-                found = self._target.find(bdev.get_lvol(path))
+            if found is None and not self._target.gone(path):
+                found = self._target.ask(bdev.get_lvol(path))
         elif names.is_clone_base(name):
             found = self._target.find(bdev.get_lvol(path))
         else:

@@ -16,7 +16,8 @@ from collections.abc import Iterator
 import contextlib
 from typing import Any
 
-from cinder import exception, interface
+from cinder import context as cinder_context
+from cinder import exception, interface, objects
 from cinder.common import constants
 from cinder.volume import driver, volume_types, volume_utils
 from oslo_log import log as logging
@@ -145,6 +146,7 @@ class SPDKVhostDriver(driver.VolumeDriver):
             'replication_enabled': False,
             'pools': stats.report(
                 self._pools,
+                thin=conf.spdk_provisioning != 'thick',
                 reserved=conf.reserved_percentage,
                 over_subscription=(
                     volume_utils.get_max_over_subscription_ratio(
@@ -231,13 +233,20 @@ class SPDKVhostDriver(driver.VolumeDriver):
     def validate_connector(self, connector: Any) -> None:
         try:
             parsed = connectors.Connector.parse(connector)
-            held = {pool.store.uuid for pool in self._pools.up()}
+            if parsed.lvstores and not parsed.lvstores & self._held():
+                self._pools.refresh()
+            held = self._held()
+            if not held:
+                raise exceptions.Conflict('no pool of this back end is up')
             if not parsed.lvstores & held:
-                raise exceptions.Conflict(
-                    parsed.why_not_local('this back end')
-                )
+                why = parsed.why_not_local('this back end')
+                raise exceptions.Conflict(why)
         except exceptions.Conflict as e:
             raise exception.InvalidConnectorException(missing=str(e)) from e
+
+    def _held(self) -> set[str]:
+        """UUIDs of the lvstores that are up."""
+        return {pool.store.uuid for pool in self._pools.up()}
 
     def create_export(self, context: Any, volume: Any, connector: Any) -> None:
         """Nothing is exported before it is known to whom."""
@@ -252,7 +261,7 @@ class SPDKVhostDriver(driver.VolumeDriver):
             if not attachment.connector:
                 continue
             try:
-                self.initialize_connection(volume, attachment.connector)
+                self._attach(volume, attachment.connector, shared=True)
             except Exception as e:
                 LOG.warning(
                     'Attachment %(id)s of volume %(volume)s cannot be '
@@ -263,13 +272,25 @@ class SPDKVhostDriver(driver.VolumeDriver):
     def initialize_connection(
         self, volume: Any, connector: Any, **_kwargs: Any
     ) -> dict[str, Any]:
+        return self._attach(volume, connector, shared=False)
+
+    def _attach(
+        self, volume: Any, connector: Any, shared: bool
+    ) -> dict[str, Any]:
         with _reported(f'attaching volume {volume.id}'):
             parsed = connectors.Connector.parse(connector)
             limits = self._limits(volume)
             pool = self._pool(volume)
             parsed.check_local(pool.name, pool.store.uuid)
             export = self._exports.attach(
-                pool.name, _lvol(volume), parsed.mode, limits.rates
+                vhost_user.Wanted(
+                    store=pool.name,
+                    volume=_lvol(volume),
+                    mode=parsed.mode,
+                    limits=limits.rates,
+                    shared=shared or volume.multiattach,
+                    reads_zeros=pool.base.reads_zeros,
+                )
             )
         for rounded in limits.rounded:
             LOG.info(
@@ -299,14 +320,34 @@ class SPDKVhostDriver(driver.VolumeDriver):
                 for mode in names.MODES:
                     self._exports.detach(_lvol(volume), mode, force)
                 return False
-            mode = connector.get('mode', 'rw')
-            if mode not in names.MODES:
-                LOG.info('Nothing was attached with mode "%s"', mode)
+            try:
+                mode = connectors.Connector.parse(connector).mode
+            except exceptions.Conflict as e:
+                LOG.info('Nothing was attached with that connector: %s', e)
                 return False
             if _others(volume, mode) > 1:
+                self._tidy_later(volume)
                 return True
             self._exports.detach(_lvol(volume), mode, force)
             return False
+
+    def _tidy_later(self, volume: Any) -> None:
+        """Look again when Cinder has removed the rows that it is to remove.
+
+        Two that are detached at the same time each see the other, and of a
+        reserved attachment that is given up the driver never hears.
+        """
+        volume_id, lvol = volume.id, _lvol(volume)
+
+        def tidy() -> None:
+            rows = objects.VolumeAttachmentList.get_all_by_volume_id(
+                cinder_context.get_admin_context(), volume_id
+            )
+            if rows:
+                raise exceptions.Postponed(f'{volume_id} is attached')
+            self._exports.remove_idle(lvol)
+
+        self._janitor.soon(f'tidy the exports of {lvol}', tidy)
 
     def remove_export(self, context: Any, volume: Any) -> None:
         """Remove what is left when the last attachment is gone.

@@ -44,10 +44,9 @@ class Snapshots:
     def create(self, pool: pools.Pool, volume: str, name: str) -> None:
         """Snapshot a volume, attached or not: one round trip."""
         with locks.holding(volume, name):
-            self._janitor.forget(name)
             flows.run(
                 'snapshot',
-                self._janitor.undo_later(name),
+                self._janitor.undo_later(name, volume),
                 flows.Step(
                     f'snapshot {names.path(pool.name, volume)} as {name}',
                     lambda: self._snapshot(pool, volume, name),
@@ -67,7 +66,7 @@ class Snapshots:
         if self._chains.discard(pool, name):
             return
         path = names.path(pool.name, name)
-        if volumes.absent(self._target, path):
+        if self._target.gone(path):
             LOG.info('%s is gone already', path)
         else:
             self._chains.discard(pool, name)
@@ -87,7 +86,7 @@ class Snapshots:
             self._janitor.forget(name)
             flows.run(
                 'create volume from snapshot',
-                self._janitor.undo_later(name),
+                self._janitor.undo_later(name, snapshot),
                 *self._standing_on(
                     pool, snapshot, snapshot_gib, name, size_gib, clear_method
                 ),
@@ -111,7 +110,7 @@ class Snapshots:
             self._janitor.forget(name)
             flows.run(
                 'clone',
-                self._janitor.undo_later(name),
+                self._janitor.undo_later(name, base, source),
                 flows.Step(
                     f'snapshot {names.path(pool.name, source)} as {base}',
                     lambda: self._snapshot(pool, source, base),
@@ -145,11 +144,15 @@ class Snapshots:
             request = lvol.clone(names.path(pool.name, snapshot), name)
             what = f'clone {snapshot} as {path}'
             steps = [
-                self._volumes.making(what, path, request, snapshot_gib, how)
+                self._volumes.making(
+                    what, path, request, snapshot_gib, how, snapshot
+                )
             ]
         else:
             steps = [
-                self._volumes.create_step(pool, name, snapshot_gib, how),
+                self._volumes.create_step(
+                    pool, name, snapshot_gib, how, snapshot
+                ),
                 flows.Step(
                     f'put {path} on {snapshot}',
                     lambda: self._set_parent(pool, snapshot, name),
@@ -171,7 +174,7 @@ class Snapshots:
 
         def done() -> bool:
             found = self._target.ask(bdev.get_lvol(path))
-            return found.lvol is not None and found.lvol.parent == snapshot
+            return found.lvol.parent == snapshot
 
         request = lvol.set_parent(path, names.path(pool.name, snapshot))
         try:
@@ -189,12 +192,15 @@ class Snapshots:
         After a restart, it counts only what something stands on (v26.05).
         """
         stand_in = names.clone_base(name.removeprefix('volume-'))
-        self._target.settle(
-            lvol.clone(names.path(pool.name, snapshot), stand_in),
-            lambda: self._target.exists(names.path(pool.name, stand_in)),
-        )
         try:
-            yield
+            with self._chains.pins.pinning(stand_in):
+                self._target.settle(
+                    lvol.clone(names.path(pool.name, snapshot), stand_in),
+                    lambda: self._target.exists(
+                        names.path(pool.name, stand_in)
+                    ),
+                )
+                yield
         finally:
             self._chains.reap_soon(pool, stand_in)
 

@@ -20,27 +20,31 @@ GIB = 1024**3
 MIB = 1024**2
 
 
-def report(known: pools.Pools, **settings: Any) -> list[dict[str, Any]]:
+def report(
+    known: pools.Pools, *, thin: bool, **settings: Any
+) -> list[dict[str, Any]]:
     """Capabilities of every pool; one that is down has no capacity.
 
     There is no ``provisioned_capacity_gb``: adding up what was promised
     would mean listing every lvol, and the scheduler keeps that sum itself.
 
+    :param thin: whether volumes may be thin by default; where they are not,
+        the scheduler must not promise more than there is
     :param settings: ``reserved``, ``over_subscription``,
         ``filter_function`` and ``goodness_function`` of the back end
     """
-    return [_up(pool, **settings) for pool in known.up()] + [
+    return [_up(pool, thin=thin, **settings) for pool in known.up()] + [
         _down(name, why, **settings) for name, why in known.down().items()
     ]
 
 
-def _up(pool: pools.Pool, **settings: Any) -> dict[str, Any]:
+def _up(pool: pools.Pool, *, thin: bool, **settings: Any) -> dict[str, Any]:
     store = pool.store
     return {
         **_common(store.name, 'up', **settings),
         'total_capacity_gb': round(store.total / GIB, 2),
         'free_capacity_gb': round(store.free / GIB, 2),
-        'thin_provisioning_support': pool.base.reads_zeros,
+        'thin_provisioning_support': thin and pool.base.reads_zeros,
         'thick_provisioning_support': True,
         'numa_node': pool.base.numa_node,
         'cluster_size_mib': store.cluster_size / MIB,

@@ -41,16 +41,6 @@ def check_size(size_gib: int, what: str) -> None:
         )
 
 
-def absent(target: spdk_target.Target, path: str) -> bool:
-    """Whether an lvol that was not found really is not there.
-
-    A store that is still loading shows its lvols one after another, for
-    minutes after an unclean stop: wait for that, then look again.
-    """
-    target.ask(lvol.wait_for_examine())
-    return target.gone(path)
-
-
 class Volumes:
     """Volumes of a target, by the name of their lvol."""
 
@@ -91,8 +81,12 @@ class Volumes:
         name: str,
         size_gib: int,
         how: provisioning.Provisioning,
+        parent: str | None = None,
     ) -> flows.Step:
-        """The making of an empty lvol as a step of any flow."""
+        """The making of an empty lvol as a step of any flow.
+
+        :param parent: the snapshot that it is put on by a later step
+        """
         request = lvol.create(
             pool.name,
             name,
@@ -101,7 +95,9 @@ class Volumes:
             clear_method=how.clear_method,
         )
         path = names.path(pool.name, name)
-        return self.making(f'create {path}', path, request, size_gib, how)
+        return self.making(
+            f'create {path}', path, request, size_gib, how, parent
+        )
 
     def making(
         self,
@@ -110,17 +106,19 @@ class Volumes:
         request: rpc.Request,
         size_gib: int,
         how: provisioning.Provisioning,
+        parent: str | None = None,
     ) -> flows.Step:
         """The making of an lvol by some request, as a step of any flow.
 
         :param what: the step, in words
+        :param parent: the snapshot that it stands on in the end
         """
 
         def do() -> None:
             try:
                 self._target.settle(request, lambda: self._target.exists(path))
             except rpc.Exists:
-                if not self._adopt(path, size_gib, how):
+                if not self._adopt(path, size_gib, how, parent):
                     self._target.settle(
                         request, lambda: self._target.exists(path)
                     )
@@ -128,27 +126,37 @@ class Volumes:
         return flows.Step(what, do, self.deleting(path, size_gib))
 
     def _adopt(
-        self, path: str, size_gib: int, how: provisioning.Provisioning
+        self,
+        path: str,
+        size_gib: int,
+        how: provisioning.Provisioning,
+        parent: str | None,
     ) -> bool:
         """What to do with an lvol that has the name already.
 
         An earlier attempt at the same volume may have left it. Nobody has
         had it, so a thick one is as good as new, and a thin one that holds
-        nothing makes way.
+        nothing of its own, on nothing but the same parent, makes way.
 
         :returns: whether it can be used as it is
         :raises Conflict: where it could be something else
         """
         found = self._target.ask(bdev.get_lvol(path))
         data = found.lvol
-        if not data.snapshot:
-            if data.thin and not data.allocated_clusters:
+        below = data.parent
+        attempt = (
+            not data.snapshot
+            and found.claim is None
+            and (below in (None, parent) or names.is_clone_base(below))
+        )
+        if attempt and data.thin and not data.allocated_clusters:
+            with self._chains.pins.pinning(below):
                 self.remove(path, found.size)
-                return False
-            alike = found.size // GIB == size_gib and not data.parent
-            if alike and not data.thin and not how.thin:
-                LOG.info('%s was made by an earlier attempt', path)
-                return True
+            return False
+        alike = found.size // GIB == size_gib and below is None
+        if attempt and alike and not data.thin and not how.thin:
+            LOG.info('%s was made by an earlier attempt', path)
+            return True
         raise exceptions.Conflict(
             f'{path} exists already and is not an unused volume of '
             f'{size_gib} GiB'
@@ -185,7 +193,7 @@ class Volumes:
             found, *exports = self._target.find_all(
                 bdev.get_lvol(path), *map(vhost.get, names.controllers(name))
             )
-            if found is None and absent(self._target, path):
+            if found is None and self._target.gone(path):
                 LOG.info('%s is gone already', path)
                 self._exports.remove(exports)
                 return
@@ -196,8 +204,7 @@ class Volumes:
             with self._chains.pins.pinning(found.lvol.parent):
                 self.remove(path, found.size)
         locks.forget(name)
-        if found.lvol is not None:
-            self._chains.reap_soon(pool, found.lvol.parent)
+        self._chains.reap_soon(pool, found.lvol.parent)
 
     @staticmethod
     def _check_unused(
@@ -216,7 +223,7 @@ class Volumes:
                 f'{path} is claimed ({found.claim}), as an exported '
                 f'namespace is; end that export first'
             )
-        if found.lvol is None or found.lvol.snapshot:
+        if found.lvol.snapshot:
             raise exceptions.Conflict(f'{path} is no volume')
 
     def extend(self, pool: pools.Pool, name: str, size_gib: int) -> None:

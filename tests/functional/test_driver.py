@@ -20,6 +20,7 @@ from cinder import exception
 import ddt
 
 from tests.fixtures import driver as fixture
+from tests.fixtures import tap
 from tests.fixtures import target as target_fixture
 from tests.functional import driver_case
 
@@ -101,6 +102,34 @@ class TestLife(driver_case.DriverTestCase):
         self.assertIsNone(self.parent(volume))
         data = self.of(volume)['driver_specific']['lvol']
         self.assertFalse(data['thin_provision'])
+
+    def test_interrupted_thickening_is_finished_before_a_guest(self) -> None:
+        volume = self.volume()
+        snapshot = self.snapshot(volume)
+        self.tap.inject(tap.error(), method='bdev_lvol_inflate')
+        self.driver.delete_snapshot(snapshot)
+        self.settle()
+        self.sweep()
+        self.assertEqual([volume.name], self.names())
+        self.assertTrue(self._thin(volume))
+        self.driver.initialize_connection(volume, self.connector())
+        self.assertFalse(self._thin(volume))
+
+    def _thin(self, volume: Any) -> bool:
+        return self.of(volume)['driver_specific']['lvol']['thin_provision']
+
+    def test_snapshot_that_nothing_stands_on_after_a_restart(self) -> None:
+        """Then SPDK no longer takes it for a snapshot."""
+        if not self.target.restartable:
+            self.skipTest('this target is not ours to restart')
+        volume = self.volume()
+        snapshot = self.snapshot(volume)
+        self.driver.delete_volume(volume)
+        self.target.restart(kill=True)
+        made = self.from_snapshot(snapshot)
+        self.settle()
+        self.assertEqual(snapshot.name, self.parent(made))
+        self.assertEqual(sorted([made.name, snapshot.name]), self.names())
 
     def test_attached_volume_keeps_its_chain_until_detached(self) -> None:
         """A guest's discards must not meet a thin volume without parent."""
@@ -335,6 +364,19 @@ class TestThin(driver_case.DriverTestCase):
             self.assertEqual(2 * CLUSTER, self.size(volume))
             self.settle()
 
+    def test_create_that_comes_twice_spares_what_is_there(self) -> None:
+        """Right after a snapshot, a volume owns no cluster either."""
+        volume = self.volume()
+        snapshot = self.snapshot(volume)
+        before = self.target.dump()
+        self.assertRaises(
+            exception.VolumeBackendAPIException,
+            self.driver.create_volume,
+            volume,
+        )
+        self.assertEqual(before, self.target.dump())
+        self.assertEqual(snapshot.name, self.parent(volume))
+
     def test_many_at_once(self) -> None:
         """One source, cloned, snapshotted and deleted from 16 threads."""
         source = self.volume()
@@ -531,6 +573,15 @@ class TestExport(driver_case.DriverTestCase):
                 self.connector(),
             )
             self.assertIn(path, str(error))
+            error = self.assertRaises(
+                exception.VolumeBackendAPIException,
+                self.driver.initialize_connection,
+                volume,
+                self.connector(),
+            )
+            self.assertIn('multiattach', str(error))
+            volume.multiattach = True
+            self.driver.initialize_connection(volume, self.connector())
             self.driver.remove_export(None, volume)
             self.driver.terminate_connection(
                 volume, self.connector(), force=True

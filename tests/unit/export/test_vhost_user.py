@@ -109,9 +109,15 @@ class TestCase(base.BaseTestCase):
         )
 
     def attach(
-        self, mode: str = 'rw', wanted: qos.RateLimits = UNLIMITED
+        self,
+        mode: str = 'rw',
+        wanted: qos.RateLimits = UNLIMITED,
+        shared: bool = True,
+        reads_zeros: bool = True,
     ) -> vhost_user.Export:
-        return self.exports.attach('P', VOLUME, mode, wanted)
+        return self.exports.attach(
+            vhost_user.Wanted('P', VOLUME, mode, wanted, shared, reads_zeros)
+        )
 
 
 @ddt.ddt

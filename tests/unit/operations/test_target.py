@@ -155,7 +155,8 @@ class SettleAll(base.BaseTestCase):
 class Find(base.BaseTestCase):
     def test_find(self) -> None:
         script = scripted.Script(
-            bdev_get_bdevs=scripted.named({'P/a': scripted.lvol('P/a')})
+            bdev_get_bdevs=scripted.named({'P/a': scripted.lvol('P/a')}),
+            bdev_wait_for_examine=True,
         )
         target = scripted.target(script)
         self.assertEqual('bdev-of-P/a', target.find(bdev.get('P/a')).name)

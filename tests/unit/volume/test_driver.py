@@ -183,7 +183,9 @@ class Connections(TestCase):
         self.made = self.started()
         before = len(self.script.sent)
         self._forged()
-        self.assertEqual([], self.script.sent[before:])
+        # To look whether a pool has come up is all that may be sent.
+        sent = {method for method, _ in self.script.sent[before:]}
+        self.assertLessEqual(sent, {'bdev_lvol_get_lvstores'})
 
     def test_valid_connector(self) -> None:
         made = self.started()

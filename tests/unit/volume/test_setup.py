@@ -171,7 +171,7 @@ class OpenTarget(base.BaseTestCase):
         said = self._refused(spdk_rpc_password_file=path)
         self.assertIn(path, said)
         self.assertIn('UTF-8', said)
-        self.assertNotIn('f7', said)
+        self.assertNotIn('f7', said.replace(path, ''))
 
     @ddt.data(b'', b'\n')
     def test_password_file_is_empty(self, content: bytes) -> None:

@@ -46,7 +46,9 @@ def known(*wanted: str, product: str = 'AIO disk', **store) -> pools.Pools:
 
 class Stats(base.BaseTestCase):
     def test_up(self) -> None:
-        [report] = stats.report(known(free_clusters=12800), **SETTINGS)
+        [report] = stats.report(
+            known(free_clusters=12800), thin=True, **SETTINGS
+        )
         self.assertEqual(
             {
                 **COMMON,
@@ -64,12 +66,20 @@ class Stats(base.BaseTestCase):
         )
 
     def test_thin_where_it_is_safe(self) -> None:
-        [report] = stats.report(known(product='Malloc disk'), **SETTINGS)
+        [report] = stats.report(
+            known(product='Malloc disk'), thin=True, **SETTINGS
+        )
         self.assertTrue(report['thin_provisioning_support'])
         self.assertTrue(report['thick_provisioning_support'])
 
+    def test_thick_by_default(self) -> None:
+        """Then the scheduler must not promise more than there is."""
+        pools = known(product='Malloc disk')
+        [report] = stats.report(pools, thin=False, **SETTINGS)
+        self.assertFalse(report['thin_provisioning_support'])
+
     def test_down(self) -> None:
-        up, down = stats.report(known('P', 'Q'), **SETTINGS)
+        up, down = stats.report(known('P', 'Q'), thin=True, **SETTINGS)
         self.assertEqual(('P', 'up'), (up['pool_name'], up['backend_state']))
         self.assertIn('no such lvstore', down.pop('down_reason'))
         self.assertEqual(
@@ -86,10 +96,10 @@ class Stats(base.BaseTestCase):
         )
 
     def test_full(self) -> None:
-        [report] = stats.report(known(free_clusters=0), **SETTINGS)
+        [report] = stats.report(known(free_clusters=0), thin=True, **SETTINGS)
         self.assertEqual(0, report['free_capacity_gb'])
         self.assertEqual('up', report['backend_state'])
 
     def test_the_scheduler_adds_up_what_was_promised(self) -> None:
-        for report in stats.report(known('P', 'Q'), **SETTINGS):
+        for report in stats.report(known('P', 'Q'), thin=True, **SETTINGS):
             self.assertNotIn('provisioned_capacity_gb', report)
