@@ -297,11 +297,7 @@ class VhostUser:
     def remove_idle(self, volume: str) -> None:
         """Remove the volume's controllers that no guest is connected to."""
         with locks.holding(volume):
-            self.remove(
-                self._target.find_all(
-                    *map(vhost.get, names.controllers(volume))
-                )
-            )
+            self.remove(self._target.find_all(*looks(volume)))
 
     def remove(self, controllers: list[vhost.Controller | None]) -> None:
         """Remove those of them that are there and serve no guest."""
@@ -329,6 +325,11 @@ class VhostUser:
                 f'a guest is connected to {found.socket}'
             )
         self._target.settle(*self._deletion(controller))
+
+
+def looks(volume: str) -> list[rpc.Request]:
+    """The look-ups that tell which controllers an lvol has."""
+    return [vhost.get(name) for name in names.controllers(volume)]
 
 
 def _removal(controller: str) -> str:

@@ -24,9 +24,12 @@ guest discards them. Where the pool's base would not zero those, such an
 lvol is made thick again before anybody can use it.
 """
 
+from collections.abc import Callable
+
 from oslo_log import log as logging
 
 from cinder_spdk_vhost import exceptions, names, rpc
+from cinder_spdk_vhost.export import vhost_user
 from cinder_spdk_vhost.operations import janitor, locks, pins
 from cinder_spdk_vhost.operations import target as spdk_target
 from cinder_spdk_vhost.spdk import bdev, lvol, vhost
@@ -74,19 +77,22 @@ class Chains:
             if len(clones) > 1 or _leaves_thin_root(pool, found.lvol):
                 self._bury(pool, name)
                 return True
-        self._remove_or_bury(pool, name, clones)
-        locks.forget(name)
-        self.reap_soon(pool, found.lvol.parent)
+        if self._remove_or_bury(pool, name, clones):
+            locks.forget(name)
+            self.reap_soon(pool, found.lvol.parent)
         return True
 
     def _remove_or_bury(
         self, pool: pools.Pool, name: str, clones: tuple[str, ...]
-    ) -> None:
+    ) -> bool:
+        """:returns: whether it is gone"""
         with locks.holding(name, *clones):
             try:
                 self._remove(pool, name, *clones)
             except exceptions.Postponed:
                 self._bury(pool, name)
+                return False
+        return True
 
     def undo_snapshot(self, pool: pools.Pool, name: str, volume: str) -> None:
         """Take back a snapshot that nobody has seen yet.
@@ -107,8 +113,11 @@ class Chains:
         :raises Postponed: where that is not so, or it may not be done now
         """
         path = names.path(pool.name, name)
-        above = [] if clone is None else _looks_at(pool, clone)
-        found, *seen = self._target.find_all(bdev.get_lvol(path), *above)
+        looks: list[rpc.Request] = [bdev.get_lvol(path)]
+        if clone is not None:
+            looks.append(bdev.get_lvol(names.path(pool.name, clone)))
+            looks += vhost_user.looks(clone)
+        found, *seen = self._target.find_all(*looks)
         if found is None:
             return
         clones = found.lvol.clones
@@ -225,43 +234,55 @@ class Chains:
         )
 
     def _limit_depth(self, pool: pools.Pool, name: str) -> None:
-        depth = len(self._ancestors(pool, name))
-        if depth <= self._max_depth:
+        ancestors = self._ancestors(pool, name)
+        if len(ancestors) <= self._max_depth:
             return
-        path = names.path(pool.name, name)
         LOG.info(
             '%(lvol)s stands on %(depth)s snapshots, %(most)s are allowed: '
             'copying their data up',
-            {'lvol': path, 'depth': depth, 'most': self._max_depth},
+            {
+                'lvol': names.path(pool.name, name),
+                'depth': len(ancestors),
+                'most': self._max_depth,
+            },
         )
-        left = depth
-        while left:
-            left = self._step_up(pool, name)
-            LOG.info(
-                '%(lvol)s: %(done)s of %(depth)s levels are done',
-                {'lvol': path, 'done': depth - left, 'depth': depth},
-            )
-
-    def _step_up(self, pool: pools.Pool, name: str) -> int:
-        """Copy one level up; all at once where a thin root would leak.
-
-        :returns: how many levels are left
-        """
-        path = names.path(pool.name, name)
-        step_wise = pool.base.reads_zeros
-        copy = lvol.decouple_parent if step_wise else lvol.inflate
-        with locks.holding(name):
-            ancestors = self._ancestors(pool, name)
-            with self.pins.pinning(*ancestors):
-                found = self._target.find(bdev.get_lvol(path))
-                if found is None or not ancestors:
-                    return 0
-                if self._ancestors(pool, name) != ancestors:
-                    raise exceptions.Postponed(f'{path}: its chain changed')
-                self._target.ask(copy(path, found.size))
+        with self.pins.pinning(*ancestors):
+            if self._ancestors(pool, name) != ancestors:
+                raise exceptions.Postponed(f'the chain of {name} has changed')
+            self._copy_up(pool, name, ancestors)
         for ancestor in ancestors:
             self.reap_soon(pool, ancestor)
-        return len(ancestors) - 1 if step_wise else 0
+
+    def _copy_up(
+        self, pool: pools.Pool, name: str, ancestors: list[str]
+    ) -> None:
+        """Copy level by level; all at once where a thin root would leak.
+
+        The lvol can be used between two levels.
+        """
+        if not pool.base.reads_zeros:
+            self._copy(pool, name, ancestors[0], lvol.inflate)
+            return
+        for level, parent in enumerate(ancestors, start=1):
+            self._copy(pool, name, parent, lvol.decouple_parent)
+            LOG.info(
+                '%(lvol)s: %(done)s of %(depth)s levels are done',
+                {'lvol': name, 'done': level, 'depth': len(ancestors)},
+            )
+
+    def _copy(
+        self,
+        pool: pools.Pool,
+        name: str,
+        parent: str,
+        request: Callable[[str, int], rpc.Request],
+    ) -> None:
+        path = names.path(pool.name, name)
+        with locks.holding(name):
+            found = self._target.find(bdev.get_lvol(path))
+            if found is None or found.lvol.parent != parent:
+                raise exceptions.Postponed(f'the chain of {path} has changed')
+            self._target.ask(request(path, found.size))
 
     def _ancestors(self, pool: pools.Pool, name: str) -> list[str]:
         """What an lvol stands on, nearest first: a round trip each."""
@@ -283,14 +304,6 @@ class Chains:
                     self.reap_soon(pool, name)
                 elif names.is_tombstone(name):
                     self.reap_soon(pool, names.buried(name))
-
-
-def _looks_at(pool: pools.Pool, volume: str) -> list[rpc.Request]:
-    """The look-ups that tell of a volume and of its controllers."""
-    return [
-        bdev.get_lvol(names.path(pool.name, volume)),
-        *map(vhost.get, names.controllers(volume)),
-    ]
 
 
 def _leaves_thin_root(pool: pools.Pool, data: bdev.Lvol) -> bool:

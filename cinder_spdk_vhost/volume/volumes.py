@@ -191,7 +191,7 @@ class Volumes:
         with locks.holding(name):
             self._janitor.forget(name)
             found, *exports = self._target.find_all(
-                bdev.get_lvol(path), *map(vhost.get, names.controllers(name))
+                bdev.get_lvol(path), *vhost_user.looks(name)
             )
             if found is None and self._target.gone(path):
                 LOG.info('%s is gone already', path)

@@ -14,26 +14,22 @@
 
 import contextlib
 import pathlib
-import shutil
-import tempfile
 import time
 from typing import Any, ClassVar
 import uuid
 
 from cinderclient import exceptions as cinder_exceptions
-from oslotest import base
 from testtools import content
 
 from tests.fixtures import cinder_services
-from tests.fixtures import target as target_fixture
 from tests.fixtures.cinder_services import gone, settled
-from tests.fixtures.tap import Tap
+from tests.functional import target_case
 
 BACKEND = 'spdk'
 GIB = 1024**3
 
 
-class HttpTestCase(base.BaseTestCase):
+class HttpTestCase(target_case.TargetTestCase):
     """A target, a tap on the way to it, Cinder; and a clean end.
 
     What a test makes through :meth:`volume` and its like is removed after
@@ -42,45 +38,29 @@ class HttpTestCase(base.BaseTestCase):
 
     native_threads: ClassVar[bool] = False
     backend_options: ClassVar[dict[str, Any]] = {}
-    target: ClassVar[target_fixture.Target]
-    tap: ClassVar[Tap]
     services: ClassVar[cinder_services.CinderServices]
-    _stack: ClassVar[contextlib.ExitStack]
 
     @classmethod
-    def setUpClass(cls) -> None:
-        super().setUpClass()
-        with contextlib.ExitStack() as stack:
-            directory = pathlib.Path(tempfile.mkdtemp(prefix='spdk-'))
-            stack.callback(shutil.rmtree, directory, ignore_errors=True)
-            cls.target = target_fixture.start(directory / 'spdk')
-            stack.callback(cls.target.stop)
-            cls.tap = stack.enter_context(
-                Tap(str(directory / 'tap.sock'), cls.target.url)
-            )
-            options = {
-                'spdk_rpc_url': cls.tap.url,
-                'spdk_pools': ','.join(cls.target.pools),
-                **cls.backend_options,
-            }
-            cls.services = cinder_services.CinderServices(
-                directory / 'cinder',
-                [
-                    cinder_services.Backend(
-                        BACKEND, options, pools=len(cls.target.pools)
-                    )
-                ],
-                native_threads=cls.native_threads,
-                options={'backend_stats_polling_interval': 3600},
-            )
-            stack.callback(cls.services.stop)
-            cls.services.start()
-            cls._stack = stack.pop_all()
-
-    @classmethod
-    def tearDownClass(cls) -> None:
-        cls._stack.close()
-        super().tearDownClass()
+    def start_more(
+        cls, directory: pathlib.Path, stack: contextlib.ExitStack
+    ) -> None:
+        options = {
+            'spdk_rpc_url': cls.tap.url,
+            'spdk_pools': ','.join(cls.target.pools),
+            **cls.backend_options,
+        }
+        cls.services = cinder_services.CinderServices(
+            directory / 'cinder',
+            [
+                cinder_services.Backend(
+                    BACKEND, options, pools=len(cls.target.pools)
+                )
+            ],
+            native_threads=cls.native_threads,
+            options={'backend_stats_polling_interval': 3600},
+        )
+        stack.callback(cls.services.stop)
+        cls.services.start()
 
     def setUp(self) -> None:
         super().setUp()

@@ -14,22 +14,17 @@
 
 import contextlib
 import pathlib
-import shutil
-import tempfile
 from typing import Any, ClassVar
-
-from oslotest import base
 
 from cinder_spdk_vhost.volume.driver import SPDKVhostDriver
 from tests.fixtures import driver as fixture
-from tests.fixtures import target as target_fixture
-from tests.fixtures.tap import Tap
+from tests.functional import target_case
 
 GIB = 1024**3
 IDLE_SECONDS = 60
 
 
-class DriverTestCase(base.BaseTestCase):
+class DriverTestCase(target_case.TargetTestCase):
     """A target for the class; a driver and a clean end for each test.
 
     :cvar zeroing: whether the pools are said to read zeros after unmap,
@@ -39,28 +34,12 @@ class DriverTestCase(base.BaseTestCase):
 
     zeroing: ClassVar[bool] = False
     options: ClassVar[dict[str, Any]] = {}
-    target: ClassVar[target_fixture.Target]
-    tap: ClassVar[Tap]
-    _stack: ClassVar[contextlib.ExitStack]
 
     @classmethod
-    def setUpClass(cls) -> None:
-        super().setUpClass()
-        with contextlib.ExitStack() as stack:
-            directory = pathlib.Path(tempfile.mkdtemp(prefix='spdk-'))
-            stack.callback(shutil.rmtree, directory, ignore_errors=True)
-            cls.target = target_fixture.start(directory / 'spdk')
-            stack.callback(cls.target.stop)
-            cls.tap = stack.enter_context(
-                Tap(str(directory / 'tap.sock'), cls.target.url)
-            )
-            fixture.start_coordination(stack)
-            cls._stack = stack.pop_all()
-
-    @classmethod
-    def tearDownClass(cls) -> None:
-        cls._stack.close()
-        super().tearDownClass()
+    def start_more(
+        cls, directory: pathlib.Path, stack: contextlib.ExitStack
+    ) -> None:
+        fixture.start_coordination(stack)
 
     def setUp(self) -> None:
         super().setUp()
