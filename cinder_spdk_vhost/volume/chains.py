@@ -77,21 +77,11 @@ class Chains:
             if len(clones) > 1 or _leaves_thin_root(pool, found.lvol):
                 self._bury(pool, name)
                 return True
-        if self._remove_or_bury(pool, name, clones):
+        with locks.holding(name, *clones):
+            gone = self._remove_or_bury(pool, name, *clones)
+        if gone:
             locks.forget(name)
             self.reap_soon(pool, found.lvol.parent)
-        return True
-
-    def _remove_or_bury(
-        self, pool: pools.Pool, name: str, clones: tuple[str, ...]
-    ) -> bool:
-        """:returns: whether it is gone"""
-        with locks.holding(name, *clones):
-            try:
-                self._remove(pool, name, *clones)
-            except exceptions.Postponed:
-                self._bury(pool, name)
-                return False
         return True
 
     def undo_snapshot(self, pool: pools.Pool, name: str, volume: str) -> None:
@@ -100,10 +90,21 @@ class Chains:
         The caller holds the locks of both. A volume that a guest has open
         may have to keep standing on it; then it is buried.
         """
+        self._remove_or_bury(pool, name, volume)
+
+    def _remove_or_bury(
+        self, pool: pools.Pool, name: str, clone: str | None = None
+    ) -> bool:
+        """:meth:`_remove`, or bury where that may not be done now.
+
+        :returns: whether it is gone
+        """
         try:
-            self._remove(pool, name, volume)
+            self._remove(pool, name, clone)
         except exceptions.Postponed:
             self._bury(pool, name)
+            return False
+        return True
 
     def _remove(
         self, pool: pools.Pool, name: str, clone: str | None = None
