@@ -29,6 +29,18 @@ from cinder_spdk_vhost.embedded import bdevs, lvols
 Done = Awaitable[None] | None
 
 
+class Disk(Protocol):
+    """A bdev's data, served to one guest.
+
+    :ivar path: a unix socket on which vhost-user-blk is spoken
+    """
+
+    path: str
+
+    async def close(self) -> None:
+        """The guest has left."""
+
+
 class DataPlane(Protocol):
     """What the target asks of whoever keeps the bytes."""
 
@@ -56,6 +68,16 @@ class DataPlane(Protocol):
     def limit(self, bdev: bdevs.Bdev) -> Done:
         """The limits of a bdev have changed."""
 
+    def serve(
+        self, bdev: bdevs.Bdev, readonly: bool
+    ) -> Awaitable[Disk] | None:
+        """Serve a bdev to one guest more.
+
+        None where no data is kept: whoever connects counts as a guest.
+        :class:`~cinder_spdk_vhost.embedded.errors.Errno` where it can't be
+        served now; the guest is disconnected, and may come again.
+        """
+
 
 class Books:
     """A data plane without data: all is done as soon as it is noted."""
@@ -80,3 +102,9 @@ class Books:
 
     def limit(self, bdev: bdevs.Bdev) -> Done:
         """Nothing to do."""
+
+    def serve(
+        self, bdev: bdevs.Bdev, readonly: bool
+    ) -> Awaitable[Disk] | None:
+        """Nothing is served."""
+        return None
