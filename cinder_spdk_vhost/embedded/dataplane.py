@@ -21,9 +21,10 @@ with that error, and the books stay as they were.
 """
 
 from collections.abc import Awaitable
+import errno
 from typing import Protocol
 
-from cinder_spdk_vhost.embedded import bdevs, lvols
+from cinder_spdk_vhost.embedded import bdevs, errors, lvols
 
 #: None: done at once.
 Done = Awaitable[None] | None
@@ -78,6 +79,20 @@ class DataPlane(Protocol):
         served now; the guest is disconnected, and may come again.
         """
 
+    def attach_host(self, bdev: bdevs.Bdev) -> Awaitable[str]:
+        """Make a bdev a block device of this host; gives its path.
+
+        Once at a time for a bdev, and beside any number of guests. ENODEV
+        where this host can have none.
+        """
+
+    def detach_host(self, bdev: bdevs.Bdev) -> Done:
+        """Take that block device away, whoever has it open.
+
+        Also called when the bdev is deleted under it, just before
+        :meth:`delete`, which may come before this is done.
+        """
+
 
 class Books:
     """A data plane without data: all is done as soon as it is noted."""
@@ -108,3 +123,10 @@ class Books:
     ) -> Awaitable[Disk] | None:
         """Nothing is served."""
         return None
+
+    def attach_host(self, bdev: bdevs.Bdev) -> Awaitable[str]:
+        """There is nothing that could be read or written."""
+        raise errors.Errno(errno.ENODEV)
+
+    def detach_host(self, bdev: bdevs.Bdev) -> Done:
+        """Nothing to do."""
