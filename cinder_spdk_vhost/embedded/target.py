@@ -17,6 +17,7 @@ import os
 from cinder_spdk_vhost.embedded import (
     bdevs,
     dataplane,
+    disks,
     lvols,
     lvstores,
     methods,
@@ -59,6 +60,7 @@ class Target:
         self.volumes = volumes.Volumes(self.bdevs, self._state, self.plane)
         self.vhost = vhost.Vhost(vhost_dir, self.bdevs, self.reactors)
         self.nvmf = nvmf.Nvmf()
+        self.disks = disks.Disks(self.bdevs, self.plane)
         self.malloc_count = 0
         self.methods = tuple(rpc.METHODS)
 

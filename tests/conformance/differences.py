@@ -34,6 +34,7 @@ _THREADS = 'shows iSCSI and a vhost controller that nothing recorded made'
 _WAIT = 'the recorded target was waiting for framework_start_init'
 _PASSTHRU = 'is about a passthru bdev or the lvol under it; there are none'
 _INTERRUPT = 'the recorded target ran in interrupt mode'
+_NO_NBD = 'a host without NBD says so before it looks at the bdev'
 _QUEUES = 'a guest has negotiated queues; the books speak no vhost-user'
 
 _BY_RECORDING: dict[str, dict[str, tuple[int, ...]]] = {
@@ -59,6 +60,7 @@ _BY_RECORDING: dict[str, dict[str, tuple[int, ...]]] = {
     '25-qos-sequences': {_PASSTHRU: (51, 52, 53, 54, 57, 58, 59)},
     '33-identity-notify': {_INTERRUPT: (5, 6), _QUEUES: (7,)},
     '35-more-storage': {_ESNAP: tuple(range(18, 26))},
+    '42-nbd': {_NO_NBD: (6, 22)},
 }
 
 

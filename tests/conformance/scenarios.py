@@ -236,6 +236,10 @@ def _remote_guest(replay: Replay) -> None:
     )
 
 
+def _small_pool(replay: Replay) -> None:
+    _store(replay, 'p', 'aio_p', 'p.img')
+
+
 def _guest_was_on(controller: str) -> Step:
     def step(replay: Replay) -> None:
         replay.connect(controller)
@@ -347,4 +351,5 @@ SCENARIOS = {
         prologue=lambda replay: replay.file('x2-n.img', _GIB),
         before=dict.fromkeys(range(11), _restart),
     ),
+    '42-nbd': Scenario(prologue=_small_pool),
 }

@@ -26,6 +26,7 @@ _MODULES = (
     'lvol',
     'vhost',
     'nvmf',
+    'disks',
 )
 
 
