@@ -26,8 +26,12 @@ exit codes: 0 stopped by SIGTERM or SIGINT, 1 could not start or go on,
 
 Logical volumes and their stores survive a restart, as on a real target
 whose base bdevs are made again; controllers, limits, subsystems and malloc
-and null bdevs do not. No data is kept: this is a target for development, CI
-and demonstrations.
+and null bdevs do not. What guests write to volumes is kept by QEMU's
+qemu-storage-daemon (Debian: qemu-system-common) in images below the state
+directory, and survives the death of this program and of that one; without
+it, only the books are kept and guests find nobody on their sockets. NVMe-oF
+subsystems are kept in the books alone: no data is served over a network.
+This is a target for development, CI and demonstrations.
 """
 
 
@@ -117,6 +121,21 @@ def parser() -> argparse.ArgumentParser:
         '0 answers at once',
     )
     options.add_argument(
+        '--data',
+        choices=run.DATA,
+        default=run.AUTO,
+        help='who keeps what guests write: qsd is qemu-storage-daemon, none '
+        'is nobody, auto (default) is qsd where it is installed',
+    )
+    options.add_argument(
+        '--flush',
+        choices=('disk', 'cache'),
+        default='disk',
+        help="where a guest's flush ends: on the disk (default), or in this "
+        "host's page cache, which is faster and survives the death of every "
+        'process, but not of the host',
+    )
+    options.add_argument(
         '--debug', action='store_true', help='log more, to stderr'
     )
     return options
@@ -134,7 +153,8 @@ def main(arguments: list[str] | None = None) -> int:
         level=logging.DEBUG if args.debug else logging.INFO,
         format='%(asctime)s %(levelname)s %(message)s',
     )
-    logging.getLogger('asyncio').setLevel(logging.WARNING)
+    for chatty in ('asyncio', 'qemu.qmp', 'target'):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     options = run.Options(
         socket_path=args.socket,
         state_dir=os.path.abspath(args.state_dir),
@@ -142,6 +162,8 @@ def main(arguments: list[str] | None = None) -> int:
         core_mask=args.core_mask,
         wanted=tuple(args.pool),
         poll_ms=args.poll_ms,
+        data=args.data,
+        flush_to_disk=args.flush == 'disk',
     )
     try:
         asyncio.run(run.serve(options))

@@ -79,22 +79,48 @@ def io_types(*supported: str) -> dict[str, bool]:
     return {name: name in supported for name in _IO_TYPES}
 
 
-def no_io() -> dict[str, Any]:
-    """The statistics of a bdev that nobody used."""
-    return {**dict.fromkeys(_IOSTAT, 0), 'io_error': {}}
+class Io:
+    """What was done to a bdev since it is there, or since a reset.
+
+    Latencies are not measured, and stay 0.
+    """
+
+    __slots__ = (
+        'bytes_read',
+        'bytes_written',
+        'num_read_ops',
+        'num_write_ops',
+    )
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew."""
+        self.bytes_read = 0
+        self.num_read_ops = 0
+        self.bytes_written = 0
+        self.num_write_ops = 0
+
+    def describe(self) -> dict[str, Any]:
+        """All counters, as ``bdev_get_iostat`` shows them."""
+        counted = {name: getattr(self, name) for name in self.__slots__}
+        return {**dict.fromkeys(_IOSTAT, 0), **counted, 'io_error': {}}
 
 
 class Descriptor:
     """Somebody's open handle on a bdev.
 
     :param on_remove: called when the bdev is deleted under its user
+    :ivar on_resize: called when the bdev has another size
     """
 
-    __slots__ = ('_channels', 'bdev', 'on_remove')
+    __slots__ = ('_channels', 'bdev', 'on_remove', 'on_resize')
 
     def __init__(self, bdev: 'Bdev', on_remove: Callable[[], None]) -> None:
         self.bdev = bdev
         self.on_remove = on_remove
+        self.on_resize: Callable[[], None] = lambda: None
         self._channels = 0
 
     def open_channel(self) -> None:
@@ -147,6 +173,7 @@ class Bdev:
         self.descriptors: list[Descriptor] = []
         self.channels = 0
         self.qos = qos.Qos()
+        self.io = Io()
 
     def driver_specific(self) -> dict[str, Any]:
         """What only this kind of bdev has to say."""
@@ -165,6 +192,8 @@ class Bdev:
         if num_blocks < self.num_blocks and self.descriptors:
             raise errors.Errno(errno.EBUSY)
         self.num_blocks = num_blocks
+        for descriptor in self.descriptors:
+            descriptor.on_resize()
 
     def describe(self) -> dict[str, Any]:
         """The bdev as ``bdev_get_bdevs`` shows it."""

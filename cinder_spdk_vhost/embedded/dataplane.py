@@ -13,21 +13,25 @@
 """Where the bytes are kept: the seam between the books and the data.
 
 The books (names, sizes, clusters, limits, controllers) are complete without
-a byte of data. A data plane is told of each change after the books have
-found it possible and before it is answered, and can take its time: what it
-returns, if anything, is awaited before the change is made. An
-:class:`~cinder_spdk_vhost.embedded.errors.Errno` from it ends the request
-with that error, and the books stay as they were.
+a byte of data. A data plane is told of each change in two steps: the
+context manager that it gives is entered when the books have found the
+change possible, and left when they have made and saved it, before the
+request is answered. An :class:`~cinder_spdk_vhost.embedded.errors.Errno` on
+entering ends the request with that error, and the books stay as they were.
+None stands for nothing to do.
 """
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager
 import errno
 from typing import Protocol
 
 from cinder_spdk_vhost.embedded import bdevs, errors, lvols
 
-#: None: done at once.
-Done = Awaitable[None] | None
+Change = AbstractAsyncContextManager[None]
+
+#: Told of a volume and the map of the clusters in which it has data.
+OnData = Callable[[lvols.Lvol, int], None]
 
 
 class Disk(Protocol):
@@ -45,28 +49,53 @@ class Disk(Protocol):
 class DataPlane(Protocol):
     """What the target asks of whoever keeps the bytes."""
 
-    def create(self, lvol: lvols.Lvol) -> Done:
+    #: to be called with what :meth:`refresh` finds
+    on_data: OnData
+
+    def load(
+        self, lvstore: lvols.Lvstore, known: Iterable[lvols.Lvol]
+    ) -> None:
+        """A store comes up with these volumes; marks those broken."""
+
+    def forget(self, lvstore: lvols.Lvstore) -> None:
+        """A store was deleted with all that was in it."""
+
+    def refresh(self) -> None:
+        """Tell the books where guests have written to."""
+
+    def create(self, lvol: lvols.Lvol) -> Change | None:
         """A new volume that reads as zeros."""
 
-    def snapshot(self, origin: lvols.Lvol, snapshot: lvols.Lvol) -> Done:
+    def snapshot(
+        self, origin: lvols.Lvol, snapshot: lvols.Lvol
+    ) -> Change | None:
         """The snapshot takes what the origin has; the origin reads it."""
 
-    def clone(self, snapshot: lvols.Lvol, clone: lvols.Lvol) -> Done:
+    def clone(self, snapshot: lvols.Lvol, clone: lvols.Lvol) -> Change | None:
         """A new volume that reads what a snapshot has."""
 
-    def detach(self, lvol: lvols.Lvol, parent: lvols.Lvol | None) -> Done:
+    def set_parent(
+        self, lvol: lvols.Lvol, parent: lvols.Lvol
+    ) -> Change | None:
+        """A volume reads what it lacks from another snapshot."""
+
+    def detach(
+        self, lvol: lvols.Lvol, parent: lvols.Lvol | None
+    ) -> Change | None:
         """Copy what a volume reads from its ancestors down to a parent.
 
         The parent is the new one; None ends the chain at the volume.
         """
 
-    def resize(self, lvol: lvols.Lvol, clusters: int) -> Done:
+    def resize(self, lvol: lvols.Lvol, clusters: int) -> Change | None:
         """Give a volume another size."""
 
-    def delete(self, lvol: lvols.Lvol, heir: lvols.Lvol | None) -> Done:
+    def delete(
+        self, lvol: lvols.Lvol, heir: lvols.Lvol | None
+    ) -> Change | None:
         """Drop a volume's data, or leave it to its only clone."""
 
-    def limit(self, bdev: bdevs.Bdev) -> Done:
+    def limit(self, bdev: bdevs.Bdev) -> Change | None:
         """The limits of a bdev have changed."""
 
     def serve(
@@ -86,7 +115,7 @@ class DataPlane(Protocol):
         where this host can have none.
         """
 
-    def detach_host(self, bdev: bdevs.Bdev) -> Done:
+    def detach_host(self, bdev: bdevs.Bdev) -> Awaitable[None] | None:
         """Take that block device away, whoever has it open.
 
         Also called when the bdev is deleted under it, just before
@@ -97,25 +126,50 @@ class DataPlane(Protocol):
 class Books:
     """A data plane without data: all is done as soon as it is noted."""
 
-    def create(self, lvol: lvols.Lvol) -> Done:
+    def __init__(self) -> None:
+        self.on_data: OnData = lambda _lvol, _clusters: None
+
+    def load(
+        self, lvstore: lvols.Lvstore, known: Iterable[lvols.Lvol]
+    ) -> None:
+        """Nothing to look at."""
+
+    def forget(self, lvstore: lvols.Lvstore) -> None:
+        """Nothing to remove."""
+
+    def refresh(self) -> None:
+        """Nobody writes."""
+
+    def create(self, lvol: lvols.Lvol) -> Change | None:
         """Nothing to do."""
 
-    def snapshot(self, origin: lvols.Lvol, snapshot: lvols.Lvol) -> Done:
+    def snapshot(
+        self, origin: lvols.Lvol, snapshot: lvols.Lvol
+    ) -> Change | None:
         """Nothing to do."""
 
-    def clone(self, snapshot: lvols.Lvol, clone: lvols.Lvol) -> Done:
+    def clone(self, snapshot: lvols.Lvol, clone: lvols.Lvol) -> Change | None:
         """Nothing to do."""
 
-    def detach(self, lvol: lvols.Lvol, parent: lvols.Lvol | None) -> Done:
+    def set_parent(
+        self, lvol: lvols.Lvol, parent: lvols.Lvol
+    ) -> Change | None:
         """Nothing to do."""
 
-    def resize(self, lvol: lvols.Lvol, clusters: int) -> Done:
+    def detach(
+        self, lvol: lvols.Lvol, parent: lvols.Lvol | None
+    ) -> Change | None:
         """Nothing to do."""
 
-    def delete(self, lvol: lvols.Lvol, heir: lvols.Lvol | None) -> Done:
+    def resize(self, lvol: lvols.Lvol, clusters: int) -> Change | None:
         """Nothing to do."""
 
-    def limit(self, bdev: bdevs.Bdev) -> Done:
+    def delete(
+        self, lvol: lvols.Lvol, heir: lvols.Lvol | None
+    ) -> Change | None:
+        """Nothing to do."""
+
+    def limit(self, bdev: bdevs.Bdev) -> Change | None:
         """Nothing to do."""
 
     def serve(
@@ -128,5 +182,5 @@ class Books:
         """There is nothing that could be read or written."""
         raise errors.Errno(errno.ENODEV)
 
-    def detach_host(self, bdev: bdevs.Bdev) -> Done:
+    def detach_host(self, bdev: bdevs.Bdev) -> Awaitable[None] | None:
         """Nothing to do."""

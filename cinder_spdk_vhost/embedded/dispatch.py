@@ -19,6 +19,7 @@ share one answer.
 
 import asyncio
 from collections.abc import Callable
+import contextlib
 from json import JSONEncoder
 import logging
 from typing import Any, Protocol
@@ -194,7 +195,7 @@ class Dispatcher:
             deferred, self._deferred = self._deferred, []
             deferred.sort(key=_later)
             for call, method, job in deferred:
-                if job.wait is None:
+                if job.wait is None and job.around is None:
                     self._finish(call, method, job)
                 else:
                     task = asyncio.ensure_future(
@@ -211,16 +212,31 @@ class Dispatcher:
     async def _finish_later(
         self, call: Call, method: rpc.Method, job: outcome.Deferred
     ) -> None:
-        assert job.wait is not None
+        finished = False
+
+        def finish() -> Any:
+            nonlocal finished
+            finished = True
+            return method.finish(job.finish)
+
         try:
-            await job.wait
+            if job.wait is not None:
+                await job.wait
+            async with job.around or contextlib.nullcontext():
+                result = finish()
+                self._flush()
         except errors.Errno as error:
-            if job.undo is not None:
+            if job.undo is not None and not finished:
                 job.undo()
-            refusal = method.late(error)
+            refusal: Exception = method.late(error)
+            self._run(call, method, lambda: _raise(refusal))
+        except Exception as error:
+            if job.undo is not None and not finished:
+                job.undo()
+            refusal = error
             self._run(call, method, lambda: _raise(refusal))
         else:
-            self._finish(call, method, job)
+            self._run(call, method, lambda: result)
         self._flush()
 
 

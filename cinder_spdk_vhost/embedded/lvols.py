@@ -17,7 +17,7 @@ own; what it lacks, it reads from its parent, a snapshot, or as zeros.
 Everything here is bookkeeping; who keeps the bytes is the data plane.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import errno
 import heapq
 from typing import Any
@@ -70,6 +70,7 @@ class Lvol(bdevs.Bdev):
         blob: int | None = None,
         uuid: str | None = None,
         clear_method: str = 'default',
+        image: str | None = None,
     ) -> None:
         uuid = uuid or str(uuids.uuid4())
         super().__init__(
@@ -90,6 +91,10 @@ class Lvol(bdevs.Bdev):
         self.own = own
         self.read_only = read_only
         self.clear_method = clear_method
+        #: under which the data plane keeps what was written to it
+        self.image = image or uuid
+        #: its data can't be read
+        self.broken = False
         self.parent: Lvol | None = None
         self.clones: dict[Lvol, None] = {}
         #: it has, or once had, clones: that makes it a snapshot
@@ -102,6 +107,20 @@ class Lvol(bdevs.Bdev):
     def allocated(self) -> int:
         """How many clusters are its own."""
         return self.own.bit_count()
+
+    @property
+    def is_degraded(self) -> bool:
+        """Whether some of its data, or of its ancestors', can't be read."""
+        step: Lvol | None = self
+        while step is not None and not step.broken:
+            step = step.parent
+        return step is not None
+
+    def open(self, on_remove: Callable[[], None]) -> bdevs.Descriptor:
+        """Open for writing: not what can't be read."""
+        if self.is_degraded:
+            raise errors.Errno(errno.EIO)
+        return super().open(on_remove)
 
     def adopt(self, parent: 'Lvol | None') -> None:
         """Read what is not its own from another parent, or as zeros."""
@@ -142,7 +161,7 @@ class Lvol(bdevs.Bdev):
             'is_snapshot': self.is_snapshot,
             'is_clone': self.parent is not None,
             'is_esnap_clone': False,
-            'is_degraded': False,
+            'is_degraded': self.is_degraded,
             'num_allocated_clusters': self.allocated,
             'lvs': {'name': self.lvstore.name, 'uuid': self.lvstore.uuid},
         }
@@ -160,6 +179,7 @@ class Lvol(bdevs.Bdev):
             self.parent.uuid if self.parent is not None else None,
             clusters.dumps(self.own),
             self.clear_method,
+            self.image,
         )
 
 
@@ -321,7 +341,7 @@ class Lvstore:
             'name': self.name,
             'base_bdev': self.base.name,
             'total_data_clusters': self.layout.data_clusters,
-            'free_clusters': self.free,
+            'free_clusters': max(self.free, 0),
             'block_size': self.block_size,
             'cluster_size': self.cluster_size,
             'max_growable_size': self.layout.most_clusters * self.cluster_size,

@@ -19,6 +19,7 @@ from cinder_spdk_vhost.embedded import (
     basebdevs,
     bdevs,
     clusters,
+    dataplane,
     errors,
     label,
     lvols,
@@ -38,10 +39,12 @@ class StoreKeeper:
         registry: bdevs.Registry,
         stores: lvols.Lvstores,
         state: store.Store,
+        plane: dataplane.DataPlane,
     ) -> None:
         self._registry = registry
         self._stores = stores
         self._state = state
+        self._plane = plane
         #: names of stores that are being made
         self._coming: set[str] = set()
         self._open: dict[str, bdevs.Descriptor] = {}
@@ -112,6 +115,7 @@ class StoreKeeper:
             uuid=uuid,
         )
         loaded = self._load(lvstore)
+        self._plane.load(lvstore, loaded)
         lvstore.load(loaded)
         descriptor = base.open(lambda: None)
         descriptor.claim(bdevs.READ_MANY_WRITE_ONE)
@@ -131,9 +135,8 @@ class StoreKeeper:
         loaded: dict[str, lvols.Lvol] = {}
         parents: dict[str, str] = {}
         for row in self._state.lvols(lvstore.uuid):
-            uuid, _, blob, name, size, thin, read_only, parent, own, clear = (
-                row
-            )
+            uuid, _, blob, name, size, thin, read_only = row[:7]
+            parent, own, clear_method, image = row[7:]
             loaded[uuid] = lvols.Lvol(
                 lvstore,
                 name,
@@ -143,7 +146,8 @@ class StoreKeeper:
                 read_only=bool(read_only),
                 blob=blob,
                 uuid=uuid,
-                clear_method=clear,
+                clear_method=clear_method,
+                image=image,
             )
             if parent is not None:
                 parents[uuid] = parent
@@ -178,6 +182,7 @@ class StoreKeeper:
             if isinstance(lvstore.base, basebdevs.Aio):
                 label.erase(lvstore.base.filename)
                 self._state.delete_lvstore(lvstore.uuid)
+            self._plane.forget(lvstore)
             return True
 
         return outcome.Deferred(finish)

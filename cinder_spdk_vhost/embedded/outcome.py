@@ -18,6 +18,7 @@ has answered. Some wait for somebody else, as for a guest to leave.
 """
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 
@@ -28,9 +29,11 @@ class Deferred:
     :param wait: what must come true before, if anything
     :param undo: gives up instead, when that can't come true
     :param soon: end before those that write something
+    :param around: what is entered before it is completed, and left when
+        that has been saved, before it is answered
     """
 
-    __slots__ = ('finish', 'soon', 'undo', 'wait')
+    __slots__ = ('around', 'finish', 'soon', 'undo', 'wait')
 
     def __init__(
         self,
@@ -39,7 +42,9 @@ class Deferred:
         undo: Callable[[], None] | None = None,
         *,
         soon: bool = False,
+        around: AbstractAsyncContextManager[None] | None = None,
     ) -> None:
+        self.around = around
         self.finish = finish
         self.wait = wait
         self.undo = undo

@@ -20,8 +20,13 @@ import sqlite3
 
 from cinder_spdk_vhost.embedded import errors, listen, pools, server
 from cinder_spdk_vhost.embedded import target as targets
+from cinder_spdk_vhost.embedded.qsd import daemon, plane
 
 LOG = logging.getLogger(__name__)
+
+#: Who keeps the bytes: QEMU's daemon where it is installed, nobody
+#: otherwise; that daemon and nothing else; nobody.
+AUTO, QSD, NONE = DATA = ('auto', 'qsd', 'none')
 
 
 class Options:
@@ -35,6 +40,8 @@ class Options:
         core_mask: int = 1,
         wanted: tuple[pools.Pool, ...] = (),
         poll_ms: float = 4,
+        data: str = AUTO,
+        flush_to_disk: bool = True,
     ) -> None:
         self.socket_path = socket_path
         self.state_dir = state_dir
@@ -42,6 +49,8 @@ class Options:
         self.core_mask = core_mask
         self.pools = wanted
         self.poll_ms = poll_ms
+        self.data = data
+        self.flush_to_disk = flush_to_disk
 
 
 async def serve(options: Options) -> None:
@@ -59,9 +68,40 @@ async def serve(options: Options) -> None:
 
 
 async def _serve_locked(options: Options) -> None:
+    data = await _data_plane(options)
+    try:
+        await _serve_data(options, data)
+    finally:
+        if data is not None:
+            await data.close()
+
+
+async def _data_plane(options: Options) -> plane.Plane | None:
+    """Who keeps the bytes; None is nobody, and says so."""
+    why = 'it was asked for'
+    if options.data != NONE:
+        try:
+            return await plane.start(
+                options.state_dir, no_flush=not options.flush_to_disk
+            )
+        except daemon.Unusable as error:
+            if options.data == QSD:
+                raise errors.StartError(str(error)) from error
+            why = str(error)
+    if plane.has_images(options.state_dir):
+        raise errors.StartError(
+            f'the volumes in {options.state_dir} have data, and nobody to '
+            f'keep it: {why}; it takes {daemon.PROGRAM} '
+            f'{daemon.OLDEST[0]}.{daemon.OLDEST[1]} or later'
+        )
+    LOG.warning('no data is kept, and guests are not served: %s', why)
+    return None
+
+
+async def _serve_data(options: Options, data: plane.Plane | None) -> None:
     try:
         target = targets.Target(
-            options.state_dir, options.vhost_dir, options.core_mask
+            options.state_dir, options.vhost_dir, options.core_mask, data
         )
     except (sqlite3.Error, OSError) as error:
         raise errors.StartError(

@@ -42,11 +42,14 @@ CREATE TABLE IF NOT EXISTS lvol (
     read_only INTEGER NOT NULL,
     parent TEXT,
     clusters TEXT NOT NULL,
-    clear_method TEXT NOT NULL
+    clear_method TEXT NOT NULL,
+    image TEXT
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS lvol_of_lvstore ON lvol (lvstore, blob);
-PRAGMA user_version = 1;
 """
+_VERSION = 2
+#: What brings a file of an older version up to the next.
+_UPGRADES = {1: 'ALTER TABLE lvol ADD COLUMN image TEXT'}
 
 _LVSTORE = (
     'uuid, name, cluster_size, block_size, total_clusters, '
@@ -54,7 +57,7 @@ _LVSTORE = (
 )
 _LVOL = (
     'uuid, lvstore, blob, name, size, thin, read_only, parent, '
-    'clusters, clear_method'
+    'clusters, clear_method, image'
 )
 
 
@@ -72,8 +75,15 @@ class Store:
         # Enough for a killed process; a power cut may lose the last
         # commits, never the file.
         self._db.execute('PRAGMA synchronous = NORMAL')
-        self._db.executescript(_SCHEMA)
+        self._upgrade()
         self._open = False
+
+    def _upgrade(self) -> None:
+        (version,) = self._db.execute('PRAGMA user_version').fetchone()
+        for old in range(version or _VERSION, _VERSION):
+            self._db.execute(_UPGRADES[old])
+        self._db.executescript(_SCHEMA)
+        self._db.execute(f'PRAGMA user_version = {_VERSION}')
 
     def _write(self, statement: str, values: tuple[Any, ...]) -> None:
         if not self._open:
@@ -109,7 +119,7 @@ class Store:
         """Add an lvol, or replace what is known of it."""
         self._write(
             f'INSERT OR REPLACE INTO lvol ({_LVOL}) '  # noqa: S608
-            'VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)',
+            'VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)',
             row,
         )
 

@@ -55,10 +55,12 @@ class Target:
         self.bdevs = bdevs.Registry()
         self.lvstores = lvols.Lvstores()
         self.keeper = lvstores.StoreKeeper(
-            self.bdevs, self.lvstores, self._state
+            self.bdevs, self.lvstores, self._state, self.plane
         )
         self.volumes = volumes.Volumes(self.bdevs, self._state, self.plane)
-        self.vhost = vhost.Vhost(vhost_dir, self.bdevs, self.reactors)
+        self.vhost = vhost.Vhost(
+            vhost_dir, self.bdevs, self.reactors, self.plane
+        )
         self.nvmf = nvmf.Nvmf()
         self.disks = disks.Disks(self.bdevs, self.plane)
         self.malloc_count = 0

@@ -52,6 +52,7 @@ class Volumes:
         self._registry = registry
         self._state = state
         self._plane = plane
+        plane.on_data = self._has_data
 
     def create(
         self,
@@ -89,7 +90,9 @@ class Volumes:
             lvstore.give_back(own)
             self._drop(lvol)
 
-        return outcome.Deferred(finish, self._plane.create(lvol), undo)
+        return outcome.Deferred(
+            finish, undo=undo, around=self._plane.create(lvol)
+        )
 
     def snapshot(self, origin: Lvol, name: str) -> outcome.Deferred:
         """A read-only copy that takes over what its origin has."""
@@ -119,8 +122,8 @@ class Volumes:
 
         return outcome.Deferred(
             finish,
-            self._plane.snapshot(origin, snapshot),
-            self._undo(origin, snapshot),
+            undo=self._undo(origin, snapshot),
+            around=self._plane.snapshot(origin, snapshot),
         )
 
     def clone(self, snapshot: Lvol, name: str) -> outcome.Deferred:
@@ -146,12 +149,13 @@ class Volumes:
 
         return outcome.Deferred(
             finish,
-            self._plane.clone(snapshot, clone),
-            self._undo(snapshot, clone),
+            undo=self._undo(snapshot, clone),
+            around=self._plane.clone(snapshot, clone),
         )
 
     def inflate(self, lvol: Lvol) -> outcome.Deferred:
         """Give a volume all its clusters, independent of any parent."""
+        self._plane.refresh()
         self._lock(lvol)
         wanted = 0
         if lvol.thin:
@@ -160,6 +164,7 @@ class Volumes:
 
     def decouple(self, lvol: Lvol) -> outcome.Deferred:
         """Copy what a volume's parent has; its grandparent follows."""
+        self._plane.refresh()
         self._lock(lvol)
         parent = lvol.parent
         if parent is None:
@@ -172,6 +177,7 @@ class Volumes:
         self, lvol: Lvol, wanted: int, parent: Lvol | None, *, thin: bool
     ) -> outcome.Deferred:
         try:
+            change = self._plane.detach(lvol, parent)
             lvol.lvstore.take(wanted)
         except errors.Errno:
             self._unlock(lvol)
@@ -179,6 +185,8 @@ class Volumes:
 
         def finish() -> bool:
             self._unlock(lvol)
+            # A guest may have written to some of them meanwhile.
+            lvol.lvstore.give_back(wanted & lvol.own)
             lvol.own |= wanted
             lvol.thin = thin
             lvol.adopt(parent)
@@ -189,7 +197,11 @@ class Volumes:
             self._unlock(lvol)
             lvol.lvstore.give_back(wanted)
 
-        return outcome.Deferred(finish, self._plane.detach(lvol, parent), undo)
+        return outcome.Deferred(
+            finish,
+            undo=undo,
+            around=change,
+        )
 
     def resize(self, lvol: Lvol, size: int) -> outcome.Deferred:
         """Another size. A smaller one frees clusters even when refused."""
@@ -221,7 +233,11 @@ class Volumes:
             self._unlock(lvol)
             lvstore.give_back(more)
 
-        return outcome.Deferred(finish, self._plane.resize(lvol, count), undo)
+        return outcome.Deferred(
+            finish,
+            undo=undo,
+            around=self._plane.resize(lvol, count),
+        )
 
     @staticmethod
     def _show_size(lvol: Lvol) -> bool:
@@ -286,13 +302,20 @@ class Volumes:
         parent.locked = True
 
         def finish() -> bool:
-            self._unlock(lvol)
-            parent.locked = False
+            undo()
             lvol.adopt(parent)
             self._save(lvol)
             return True
 
-        return outcome.Deferred(finish)
+        def undo() -> None:
+            self._unlock(lvol)
+            parent.locked = False
+
+        return outcome.Deferred(
+            finish,
+            undo=undo,
+            around=self._plane.set_parent(lvol, parent),
+        )
 
     def delete(self, lvol: Lvol) -> outcome.Deferred:
         """Delete a volume, in use or not.
@@ -305,9 +328,10 @@ class Volumes:
         if len(lvol.clones) > 1:
             raise errors.Errno(errno.EPERM)
         lvstore = lvol.lvstore
+        heir = next(iter(lvol.clones), None)
+        change = self._plane.delete(lvol, heir)
         if self._registry.find(lvol.name) is lvol:
             self._registry.unregister(lvol)
-        heir = next(iter(lvol.clones), None)
         if lvol.locked or (heir is not None and heir.locked):
             lvstore.hide(lvol)
             raise errors.Errno(errno.EBUSY)
@@ -334,7 +358,20 @@ class Volumes:
                 heir.locked = False
             lvstore.hide(lvol)
 
-        return outcome.Deferred(finish, self._plane.delete(lvol, heir), undo)
+        return outcome.Deferred(
+            finish,
+            undo=undo,
+            around=change,
+        )
+
+    def _has_data(self, lvol: Lvol, own: int) -> None:
+        """Guests have written to other clusters than the books have."""
+        lvstore = lvol.lvstore
+        if own != lvol.own and lvol.uuid in lvstore.lvols:
+            # Nobody asked first: there may be fewer than none left.
+            lvstore.free += lvol.allocated - own.bit_count()
+            lvol.own = own
+            self._save(lvol)
 
     def _forget(self, lvol: Lvol, left: int) -> None:
         lvstore = lvol.lvstore

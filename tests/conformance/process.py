@@ -122,6 +122,8 @@ class TargetProcess:
             sys.executable,
             '-m',
             'cinder_spdk_vhost.cmd.target',
+            # Its guests are connections that speak no vhost-user.
+            '--data=none',
             '--socket',
             self.socket,
             '--state-dir',

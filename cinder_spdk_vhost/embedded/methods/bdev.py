@@ -43,6 +43,7 @@ _RESET_MODES = decode.one_of('all', 'maxmin', 'none')
 )
 def bdev_get_bdevs(target: 'Target', p: dict[str, Any]) -> Any:
     """One bdev by name, or all; one that is to come can be waited for."""
+    target.plane.refresh()
     name = p.get('name')
     if name is None:
         return [bdev.describe() for bdev in target.bdevs]
@@ -104,7 +105,7 @@ def bdev_examine(target: 'Target', p: dict[str, Any]) -> Any:
     ),
 )
 def bdev_get_iostat(target: 'Target', p: dict[str, Any]) -> Any:
-    """Without data there is no I/O to count."""
+    """What was done to some bdevs, or to all."""
     names = p.get('names')
     if p.get('per_channel') and (names is None or len(names) != 1):
         raise errors.Errno(errno.EINVAL)
@@ -113,15 +114,15 @@ def bdev_get_iostat(target: 'Target', p: dict[str, Any]) -> Any:
         if names is None
         else [target.bdevs.get(name) for name in names]
     )
+    target.plane.refresh()
     about = {'tick_rate': reactors.TICK_RATE, 'ticks': reactors.ticks()}
     if p.get('per_channel'):
         return outcome.soon({**about, 'name': chosen[0].name, 'channels': []})
-    return outcome.soon(
-        {
-            **about,
-            'bdevs': [{'name': bdev.name, **bdevs.no_io()} for bdev in chosen],
-        }
-    )
+    counted = [{'name': bdev.name, **bdev.io.describe()} for bdev in chosen]
+    if p.get('reset_mode') == 'all':
+        for bdev in chosen:
+            bdev.io.reset()
+    return outcome.soon({**about, 'bdevs': counted})
 
 
 @method(
@@ -132,9 +133,17 @@ def bdev_get_iostat(target: 'Target', p: dict[str, Any]) -> Any:
     ),
 )
 def bdev_reset_iostat(target: 'Target', p: dict[str, Any]) -> Any:
-    """Nothing to forget."""
-    if 'name' in p:
-        target.bdevs.get(p['name'])
+    """Count one bdev's I/O, or that of all, from here on.
+
+    The other modes are about latencies.
+    """
+    target.plane.refresh()
+    chosen = (
+        [target.bdevs.get(p['name'])] if 'name' in p else list(target.bdevs)
+    )
+    if p.get('mode', 'all') == 'all':
+        for bdev in chosen:
+            bdev.io.reset()
     return outcome.soon(True)
 
 
@@ -162,4 +171,6 @@ def bdev_set_qos_limit(target: 'Target', p: dict[str, Any]) -> Any:
         bdev.qos.finish()
         return True
 
-    return outcome.Deferred(finish, target.plane.limit(bdev))
+    return outcome.Deferred(
+        finish, undo=bdev.qos.finish, around=target.plane.limit(bdev)
+    )

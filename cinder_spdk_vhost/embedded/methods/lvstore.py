@@ -107,6 +107,7 @@ def bdev_lvol_grow_lvstore(target: 'Target', p: dict[str, Any]) -> Any:
 )
 def bdev_lvol_get_lvstores(target: 'Target', p: dict[str, Any]) -> Any:
     """One store, or all."""
+    target.plane.refresh()
     if p is decode.ABSENT:
         return [lvstore.describe() for lvstore in target.lvstores]
     return [find(target, p.get('uuid'), p.get('lvs_name')).describe()]
@@ -121,6 +122,7 @@ def bdev_lvol_get_lvstores(target: 'Target', p: dict[str, Any]) -> Any:
 )
 def bdev_lvol_get_lvols(target: 'Target', p: dict[str, Any]) -> Any:
     """The volumes of one store, or of all."""
+    target.plane.refresh()
     stores = (
         list(target.lvstores)
         if p is decode.ABSENT

@@ -13,6 +13,8 @@
 """A data plane that takes its time, and one that fails."""
 
 import asyncio
+from collections.abc import AsyncIterator
+import contextlib
 import errno
 import json
 import shutil
@@ -34,12 +36,17 @@ class _Plane(dataplane.Books):
     """Each create waits until it is told how it ends."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.creates: list[asyncio.Future[None]] = []
+        self.left: list[str] = []
 
-    def create(self, lvol: lvols.Lvol) -> dataplane.Done:
+    @contextlib.asynccontextmanager
+    async def create(self, lvol: lvols.Lvol) -> AsyncIterator[None]:
         future = asyncio.get_running_loop().create_future()
         self.creates.append(future)
-        return future
+        await future
+        yield
+        self.left.append(lvol.lvol_name)
 
 
 class _Peer:
@@ -91,14 +98,17 @@ class DataPlaneTest(unittest.IsolatedAsyncioTestCase):
         self.assertEqual(
             'File exists', self.peer.answers[0]['error']['message']
         )
+        self.assertEqual([], self.plane.left)
         self.plane.creates[0].set_result(None)
         await self._until_answered(2)
+        self.assertEqual(['v'], self.plane.left)
         self.assertEqual(1, self.peer.answers[1]['id'])
         self.assertIsNotNone(self.target.bdevs.find('P/v'))
 
     async def test_a_failure_leaves_nothing(self) -> None:
         before = self._free()
         self._create(1)
+        await asyncio.sleep(0)
         self.assertEqual(before - 10, self._free())
         self.plane.creates[0].set_exception(errors.Errno(errno.EIO))
         await self._until_answered(1)
@@ -108,6 +118,7 @@ class DataPlaneTest(unittest.IsolatedAsyncioTestCase):
         )
         self.assertEqual(before, self._free())
         self._create(2)
+        await asyncio.sleep(0)
         self.plane.creates[1].set_result(None)
         await self._until_answered(2)
         self.assertIn('result', self.peer.answers[1])

@@ -37,6 +37,7 @@ class _Plane(dataplane.Books):
     """One device; it is there, or gone, when the test says so."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.calls: list[str] = []
         self.go = asyncio.Event()
         self.go.set()
