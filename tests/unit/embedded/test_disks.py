@@ -194,7 +194,7 @@ class NbdTest(_DisksCase):
         self.plane.calls.clear()
         self.assertIs(True, await self.call('bdev_lvol_delete', name='P/v'))
         await asyncio.sleep(0)
-        self.assertEqual(['detach', 'delete', 'detached'], self.plane.calls)
+        self.assertEqual(['delete', 'detach', 'detached'], self.plane.calls)
         self.assertEqual([], await self.call('nbd_get_disks'))
 
     async def test_the_bdev_goes_while_it_starts(self) -> None:
