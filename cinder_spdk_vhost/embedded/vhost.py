@@ -12,17 +12,22 @@
 
 """vhost-user-blk controllers: a socket for a bdev."""
 
+from collections.abc import Awaitable
 import errno
+import logging
 import os
 from typing import Any
 
 from cinder_spdk_vhost.embedded import (
     bdevs,
+    dataplane,
     errors,
     outcome,
     reactors,
     sessions,
 )
+
+LOG = logging.getLogger(__name__)
 
 TRANSPORT = 'vhost_user_blk'
 
@@ -32,7 +37,10 @@ _U32 = (1 << 32) - 1
 
 
 class Controller:
-    """One controller. It does not claim its bdev."""
+    """One controller. It does not claim its bdev.
+
+    :param plane: who keeps the bdev's bytes
+    """
 
     def __init__(
         self,
@@ -42,6 +50,7 @@ class Controller:
         thread: reactors.Thread,
         readonly: bool,
         vids: sessions.Vids,
+        plane: dataplane.DataPlane,
     ) -> None:
         self.name = name
         self.path = path
@@ -49,34 +58,69 @@ class Controller:
         self.readonly = readonly
         self.delay_base_us = 0
         self.iops_threshold = _DEFAULT_IOPS_THRESHOLD
+        self._bdev = descriptor.bdev
+        self._plane = plane
+        #: None when the bdev was deleted
         self._descriptor: bdevs.Descriptor | None = descriptor
-        descriptor.on_remove = self._bdev_removed
         self.waiters: list[outcome.Waiting] = []
         self._channels: set[sessions.Session] = set()
-        self.listener = sessions.Listener(
-            name, path, vids, self._started, self._stopped, self._empty
-        )
+        #: why a guest could not stay, until one can
+        self._complaint: str | None = None
+        self.listener = sessions.Listener(name, path, vids, self)
+        descriptor.on_remove = self._bdev_removed
+        descriptor.on_resize = self.listener.resized
         #: called when the last guest has left
         self.on_empty = lambda: None
 
-    def _started(self, session: sessions.Session) -> None:
+    def serve(self) -> Awaitable[dataplane.Disk] | None:
+        """A disk for one guest more, None where no data is kept."""
+        if self._descriptor is None:
+            raise errors.Errno(errno.ENODEV)
+        readonly = self.readonly or not self._bdev.supported['write']
+        return self._plane.serve(self._bdev, readonly)
+
+    def size(self) -> int:
+        """The bdev's, in bytes."""
+        return self._bdev.block_size * self._bdev.num_blocks
+
+    def started(self, session: sessions.Session) -> None:
+        """A guest can do I/O."""
+        self._complaint = None
         if self._descriptor is not None:
             self._descriptor.open_channel()
             self._channels.add(session)
 
-    def _stopped(self, session: sessions.Session) -> None:
+    def stopped(self, session: sessions.Session) -> None:
+        """It can't any more."""
         if session in self._channels:
             self._channels.remove(session)
             if self._descriptor is not None:
                 self._descriptor.close_channel()
 
-    def _empty(self) -> None:
+    def disconnected(self, reason: str) -> None:
+        """A guest could not stay; it may try each second."""
+        if reason != self._complaint:
+            self._complaint = reason
+            LOG.warning(
+                'vhost controller %s: guest of bdev %s disconnected: %s',
+                self.name,
+                self._bdev.name,
+                reason,
+            )
+
+    def empty(self) -> None:
+        """The last guest has left."""
         self.on_empty()
 
     def _bdev_removed(self) -> None:
-        """The bdev is gone; the controller stays, and its guest."""
+        """The bdev is gone; the controller stays, and its guest.
+
+        A guest that had data here can not have errors now: nobody is left
+        who could answer it.
+        """
         self._channels.clear()
         self._close_descriptor()
+        self.listener.disconnect('the bdev is deleted')
 
     def _close_descriptor(self) -> None:
         if self._descriptor is not None:
@@ -114,6 +158,7 @@ class Vhost:
     """All controllers.
 
     :param directory: where their sockets stand
+    :param plane: who keeps the bytes of bdevs
     """
 
     def __init__(
@@ -121,10 +166,12 @@ class Vhost:
         directory: str,
         registry: bdevs.Registry,
         cores: reactors.Reactors,
+        plane: dataplane.DataPlane,
     ) -> None:
         self._directory = directory
         self._registry = registry
         self._cores = cores
+        self._plane = plane
         self._controllers: dict[str, Controller] = {}
         self._vids = sessions.Vids()
 
@@ -147,6 +194,7 @@ class Vhost:
                 thread,
                 readonly,
                 self._vids,
+                self._plane,
             )
         except (errors.Errno, OSError, ValueError) as error:
             descriptor.close()
