@@ -29,12 +29,13 @@ runs, of these parts, those named, or all:
   lint         ruff, mypy, bashate, shellcheck, reno
   unit         tests of the modules
   conformance  the embedded target against recordings of a real one
-  functional   real Cinder services on a target
+  functional   real Cinder services on a target, and guests
   demo         tools/demo.sh, its account checked
 
 PATTERN is a path of a test file or a regular expression of test names;
 without a PART it runs with those parts that have such tests.
 
+  GUEST_ACCEL=kvm|tcg    how guests are run, if not with what works here
   SPDK_RPC=unix:///PATH  run the functional tests on that SPDK target
   VENV=DIR               use that environment, not .venv
 
