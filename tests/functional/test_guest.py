@@ -33,6 +33,7 @@ from tests.fixtures.guest import (
     GuestDied,
     GuestError,
     GuestTimeout,
+    Unavailable,
     boot_image,
     load,
     pattern,
@@ -90,7 +91,7 @@ class GuestTestCase(base.BaseTestCase):
     def setUpClass(cls) -> None:
         super().setUpClass()
         if reason := unavailable():
-            cls.skipTest(reason)
+            raise Unavailable(reason)
         with contextlib.ExitStack() as stack:
             directory = tempfile.mkdtemp(prefix='disks-')
             stack.callback(shutil.rmtree, directory)
