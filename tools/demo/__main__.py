@@ -22,9 +22,10 @@ from typing import NoReturn
 _DESCRIPTION = """\
 A volume's whole life on SPDK: real Cinder services with this driver, a real
 client over HTTP, an SPDK target below. Makes a QoS spec and a volume type,
-creates, snapshots, creates from the snapshot, clones, extends, attaches,
-detaches, deletes, and shows what each step did, how long it took and how many
-round trips the driver made to the target. Nothing is left behind.
+creates, snapshots, creates from the snapshot, clones, extends, attaches, boots
+a guest whose disk the volume is, writes, reads and extends there, detaches,
+deletes, and shows what each step did, how long it took and how many round
+trips the driver made to the target. Nothing is left behind.
 """
 _EPILOG = """\
 exit status: 0 all went well, 1 a step failed, 2 bad options

@@ -52,6 +52,7 @@ class Account:
             'socket_path': None,
             'numa_node': None,
             'assigned_rate_limits': None,
+            'guest_disk_id': None,
         }
 
     @contextlib.contextmanager

@@ -17,7 +17,9 @@ from typing import Any
 import uuid
 
 from account import Account
+import visit
 
+from tests.fixtures import guest
 from tests.fixtures.cinder_services import gone, settled
 from tests.fixtures.tap import Tap
 from tests.fixtures.target import Target
@@ -52,6 +54,7 @@ class Life:
         self._clone(volume)
         self._extend(volume)
         self._attach(volume)
+        self._boot_guest(volume)
         self._detach(volume)
         self._delete_all()
         self._show_empty()
@@ -101,9 +104,13 @@ class Life:
 
     def _extend(self, volume: Any) -> None:
         with self._step('extend it to 2 GiB') as step:
-            self._cinder.volumes.extend(volume.id, 2)
-            settled(self._cinder.volumes, volume.id)
+            self._extend_to(volume, 2)
             step.note(self._describe(volume))
+
+    def _extend_to(self, volume: Any, size: int) -> None:
+        """Extend a volume, attached or not, to so many GiB."""
+        self._cinder.volumes.extend(volume.id, size)
+        settled(self._cinder.volumes, volume.id)
 
     def _attach(self, volume: Any) -> None:
         attachments = self._cinder.attachments
@@ -137,6 +144,19 @@ class Life:
             numa_node=info.get('numa_node'),
             assigned_rate_limits=limits,
         )
+
+    def _boot_guest(self, volume: Any) -> None:
+        if reason := guest.unavailable():
+            print(f'no guest boots here: {reason}')
+            return
+        facts = self._account.facts
+        with visit.Visit(self._account, facts['socket_path']) as guest_visit:
+            guest_visit.look()
+            guest_visit.write()
+            guest_visit.read_back()
+            guest_visit.load(facts['assigned_rate_limits'])
+            guest_visit.grow(lambda size: self._extend_to(volume, size), 3)
+            guest_visit.leave()
 
     def _connector(self) -> dict[str, Any]:
         """What the connector on the target's own host would send.
