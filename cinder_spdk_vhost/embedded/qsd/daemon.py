@@ -19,6 +19,7 @@ serves is worth nothing without the books.
 import asyncio
 from collections.abc import Callable, Iterator
 import contextlib
+import fcntl
 import itertools
 import logging
 import os
@@ -190,7 +191,8 @@ class Daemon:
         ours, theirs = socket.socketpair()
         reading, writing = os.pipe()
         os.set_blocking(reading, False)
-        os.set_blocking(writing, True)
+        # Who is not listened to waits, and its guests with it.
+        fcntl.fcntl(reading, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         try:
             self._process = await asyncio.create_subprocess_exec(
                 *('setpriv', '--pdeathsig', 'KILL', '--', PROGRAM),

@@ -107,12 +107,15 @@ class Plane:
         self._looking = asyncio.ensure_future(self._look())
 
     async def close(self) -> None:
-        """Stop the daemon and let go of all."""
+        """Stop the daemon and let go of all.
+
+        The books are closed already; they are brought up to date when they
+        are loaded.
+        """
         if self._looking is not None:
             self._looking.cancel()
         await self._host.close()
         await self._daemon.stop()
-        self.refresh()
         self._serving.close()
 
     def _died(self) -> None:

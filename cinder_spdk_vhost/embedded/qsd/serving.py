@@ -200,7 +200,7 @@ class Serving:
         served = Served(lvol, node, next(self._numbers))
         try:
             size = lvol.num_blocks * lvol.block_size
-            if files.header(lvol.image).size != size:
+            if not lvol.read_only and files.header(lvol.image).size != size:
                 await self._graph.resize(node.name, size)
             await self._daemon.execute(
                 'object-add',
