@@ -37,12 +37,14 @@ class Target:
     """Asks, and finds out what became of what was asked.
 
     :ivar url: how messages name the target
+    :ivar on_this_host: whether it is here as far as its address tells
     """
 
     def __init__(self, client: rpc.Client) -> None:
         self._client = client
         self._long = threading.BoundedSemaphore(MOST_LONG)
         self.url = str(client.endpoint)
+        self.on_this_host = client.endpoint.loopback
 
     def ask(self, request: rpc.Request[T]) -> T:
         """One request, one round trip."""
@@ -64,12 +66,17 @@ class Target:
         :raises rpc.RPCError: the first failure that says anything else
         """
         answers = self._client.gather(*requests)
-        for answer in answers:
-            if isinstance(answer, rpc.RPCError) and not isinstance(
-                answer, rpc.NotFound
+        found: list[Any] = []
+        for request, answer in zip(requests, answers, strict=True):
+            if isinstance(answer, rpc.NotFound) or (
+                request.optional and isinstance(answer, rpc.MethodNotFound)
             ):
+                found.append(None)
+            elif isinstance(answer, rpc.RPCError):
                 raise answer
-        return [None if isinstance(a, rpc.NotFound) else a for a in answers]
+            else:
+                found.append(answer)
+        return found
 
     def gather(self, *requests: rpc.Request) -> list[Any]:
         """Several requests in one round trip; errors stand in the list."""

@@ -36,6 +36,8 @@ class Request(Generic[T]):
     :ivar timeout: seconds this answer may take; None is the client's
         default. Long work (inflate, clearing deletes) answers only when it
         is done, so the deadline belongs to the request.
+    :ivar optional: whether a target may well lack the method, and then has
+        nothing that a look-up could find
     :ivar parse: turns the ``result`` member into the caller's value
     """
 
@@ -43,6 +45,7 @@ class Request(Generic[T]):
     params: Mapping[str, Any] | None = None
     mutates: bool = True
     timeout: float | None = None
+    optional: bool = False
     parse: Callable[[Any], T] = dataclasses.field(
         default=_as_is, repr=False, compare=False
     )

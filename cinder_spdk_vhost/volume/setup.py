@@ -52,6 +52,19 @@ REQUIRED_METHODS = frozenset(
     }
 )
 
+# What it can do without: then there are no block devices, for image copies
+# and the like. An SPDK that lacks ublk has NBD.
+OPTIONAL_METHODS = frozenset(
+    {
+        'nbd_get_disks',
+        'nbd_start_disk',
+        'nbd_stop_disk',
+        'ublk_get_disks',
+        'ublk_start_disk',
+        'ublk_stop_disk',
+    }
+)
+
 
 class BadConfiguration(Exception):
     """An option, or a target, that cannot work as it is."""

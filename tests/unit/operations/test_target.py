@@ -16,7 +16,7 @@ import ddt
 from oslotest import base
 
 from cinder_spdk_vhost import rpc
-from cinder_spdk_vhost.spdk import bdev, lvol, vhost
+from cinder_spdk_vhost.spdk import bdev, lvol, nbd, ublk, vhost
 from tests.unit import scripted
 
 DELETE = lvol.delete('P/volume-1', 0)
@@ -203,6 +203,16 @@ class Find(base.BaseTestCase):
             scripted.target(script).find_all,
             bdev.get('P/a'),
             vhost.get('c'),
+        )
+
+    def test_find_all_in_what_spdk_may_be_built_without(self) -> None:
+        script = scripted.Script(
+            nbd_get_disks=[{'nbd_device': '/dev/nbd0', 'bdev_name': 'B'}],
+            ublk_get_disks=scripted.NO_METHOD,
+        )
+        self.assertEqual(
+            [[nbd.Disk('/dev/nbd0', 'B')], None],
+            scripted.target(script).find_all(nbd.get_all(), ublk.get_all()),
         )
 
     def test_gather_keeps_errors(self) -> None:

@@ -24,7 +24,16 @@ import ddt
 from oslotest import base
 
 from cinder_spdk_vhost import rpc, spdk
-from cinder_spdk_vhost.spdk import app, bdev, lvol, nvmf, qos, vhost
+from cinder_spdk_vhost.spdk import (
+    app,
+    bdev,
+    lvol,
+    nbd,
+    nvmf,
+    qos,
+    ublk,
+    vhost,
+)
 from cinder_spdk_vhost.volume import setup
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -49,10 +58,16 @@ REQUESTS = {
     'lvol.set_parent': lvol.set_parent('P/v', 'P/s'),
     'lvol.snapshot': lvol.snapshot('P/v', 's'),
     'lvol.wait_for_examine': lvol.wait_for_examine(),
+    'nbd.get_all': nbd.get_all(),
+    'nbd.start': nbd.start('B'),
+    'nbd.stop': nbd.stop('/dev/nbd0'),
     'nvmf.add_namespace': nvmf.add_namespace('nqn', 'B'),
     'nvmf.create_subsystem': nvmf.create_subsystem('nqn', max_namespaces=1),
     'nvmf.delete_subsystem': nvmf.delete_subsystem('nqn'),
     'qos.set_limits': qos.set_limits('P/v', qos.RateLimits(1000, 2, 3, 4)),
+    'ublk.get_all': ublk.get_all(),
+    'ublk.start': ublk.start('B', 1),
+    'ublk.stop': ublk.stop(1),
     'vhost.create_blk': vhost.create_blk('c', 'B', readonly=True),
     'vhost.delete': vhost.delete('c'),
     'vhost.get': vhost.get('c'),
@@ -63,8 +78,10 @@ READS = {
     'bdev_lvol_get_lvols',
     'bdev_lvol_get_lvstores',
     'bdev_wait_for_examine',
+    'nbd_get_disks',
     'rpc_get_methods',
     'spdk_get_version',
+    'ublk_get_disks',
     'vhost_get_controllers',
 }
 
@@ -127,7 +144,9 @@ class Requests(base.BaseTestCase):
     @ddt.data(*REQUESTS)
     def test_required_methods_have_it(self, name: str) -> None:
         """A target without the method is noticed when the driver starts."""
-        allowed = setup.REQUIRED_METHODS | {
+        allowed = {
+            *setup.REQUIRED_METHODS,
+            *setup.OPTIONAL_METHODS,
             'spdk_get_version',
             'rpc_get_methods',
         }
@@ -135,7 +154,8 @@ class Requests(base.BaseTestCase):
 
     def test_no_method_is_required_in_vain(self) -> None:
         used = {request.method for request in REQUESTS.values()}
-        self.assertEqual(set(), set(setup.REQUIRED_METHODS) - used)
+        named = setup.REQUIRED_METHODS | setup.OPTIONAL_METHODS
+        self.assertEqual(set(), named - used)
 
     @ddt.data(*REQUESTS)
     def test_what_changes_something_says_so(self, name: str) -> None:
@@ -192,7 +212,9 @@ class AgainstTheSchema(base.BaseTestCase):
 
     def test_required_methods_exist(self) -> None:
         self.assertEqual(
-            set(), set(setup.REQUIRED_METHODS) - set(self.methods)
+            set(),
+            {*setup.REQUIRED_METHODS, *setup.OPTIONAL_METHODS}
+            - set(self.methods),
         )
 
     def test_a_wrong_request_would_be_noticed(self) -> None:
