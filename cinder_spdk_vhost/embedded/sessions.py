@@ -266,8 +266,10 @@ class Listener:
                 reason = await connection.run(disk.path)
             finally:
                 self._relays.discard(connection)
-                guest.close()
-                await self._close_disk(disk)
+                try:
+                    await self._close_disk(disk)
+                finally:
+                    connection.close()
             if reason is not None:
                 self._owner.disconnected(reason)
 

@@ -12,12 +12,16 @@
 
 """A socket that vhost-user is spoken on: whole messages in and out."""
 
+import array
 import asyncio
 from collections.abc import Callable
 import socket
 from typing import Any
 
 from cinder_spdk_vhost.embedded.vhost_user import messages
+
+_DESCRIPTORS = (socket.SOL_SOCKET, socket.SCM_RIGHTS)
+_SPACE = socket.CMSG_LEN(messages.MAX_FDS * array.array('i').itemsize)
 
 
 class Channel:
@@ -61,16 +65,16 @@ class Channel:
         data = b''
         while len(data) < size:
             try:
-                piece, more, flags, _ = socket.recv_fds(
-                    self._socket,
-                    size - len(data),
-                    messages.MAX_FDS,
-                    socket.MSG_CMSG_CLOEXEC,
+                # socket.recv_fds() does not pass its flags on.
+                piece, beside, flags, _ = self._socket.recvmsg(
+                    size - len(data), _SPACE, socket.MSG_CMSG_CLOEXEC
                 )
             except BlockingIOError:
                 await self._readable()
                 continue
-            fds += more
+            for level, kind, more in beside:
+                if (level, kind) == _DESCRIPTORS:
+                    fds += array.array('i', more)
             if flags & socket.MSG_CTRUNC or len(fds) > messages.MAX_FDS:
                 raise messages.MalformedError('too many descriptors')
             if not piece:

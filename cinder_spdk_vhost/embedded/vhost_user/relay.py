@@ -31,6 +31,7 @@ import errno
 import os
 import socket
 import stat
+from typing import Any
 
 from cinder_spdk_vhost.embedded.vhost_user import channel, messages
 
@@ -65,7 +66,7 @@ _OF_RING = frozenset(
 class Relay:
     """A guest and its server.
 
-    :param guest: the guest's connection; closed when the relay ends
+    :param guest: the guest's connection; the relay closes it
     :param size: the disk's, in bytes
     :param on_start: called with the number of rings up to one that started
     :param on_stop: called when the guest takes its rings back
@@ -79,10 +80,11 @@ class Relay:
         on_stop: Callable[[], None],
     ) -> None:
         self._guest = channel.Channel(guest)
+        self._server = socket.socket(socket.AF_UNIX)
         self._size = size
         self._on_start = on_start
         self._on_stop = on_stop
-        self._stopping: asyncio.Future[str | None] = (
+        self._stopping: asyncio.Future[str] = (
             asyncio.get_running_loop().create_future()
         )
         #: where the guest listens to what its server says unasked
@@ -100,20 +102,30 @@ class Relay:
         :param path: the server's socket
         :returns: why it ended, None when the guest has just left
         """
+        self._server.setblocking(False)
         try:
-            with contextlib.ExitStack() as stack:
-                stack.callback(self._guest.close)
-                stack.callback(self._forget)
-                server = socket.socket(socket.AF_UNIX)
-                stack.callback(server.close)
-                server.setblocking(False)
-                loop = asyncio.get_running_loop()
-                await loop.sock_connect(server, path)
-                return await self._relay(channel.Channel(server))
+            loop = asyncio.get_running_loop()
+            await loop.sock_connect(self._server, path)
+            return await self._relay(channel.Channel(self._server))
         except messages.MalformedError as error:
             return f'malformed message: {error}'
         except OSError as error:
             return f'connection lost: {error.strerror or error}'
+
+    def close(self) -> None:
+        """Hang up on both sides.
+
+        Only when the server takes no requests any more. libvhost-user goes
+        on with those of a connection that is lost, but qemu-storage-daemon
+        7.2 aborts if another comes then; and the guest takes back what its
+        kicks are counted in, which breaks the server's end of the rings.
+        """
+        self._server.close()
+        self._guest.close()
+        if self._news is not None:
+            self._news.close()
+            self._news = None
+        self._forget_inflight()
 
     def stop(self, reason: str) -> None:
         """End it, for that reason."""
@@ -121,46 +133,51 @@ class Relay:
             self._stopping.set_result(reason)
 
     async def _relay(self, server: channel.Channel) -> str | None:
-        ways: list[asyncio.Future[str | None]] = [
+        ways = [
             asyncio.ensure_future(way)
             for way in (
-                self._pass_on(
-                    self._guest, server, self._look_at_request, None
-                ),
-                self._pass_on(
-                    server,
-                    self._guest,
-                    self._look_at_reply,
-                    'its server is gone',
-                ),
+                self._pass_on(self._guest, server, self._look_at_request),
+                self._pass_on(server, self._guest, self._look_at_reply),
             )
         ]
         try:
+            ends: list[asyncio.Future[Any]] = [*ways, self._stopping]
             done, _ = await asyncio.wait(
-                [*ways, self._stopping],
-                return_when=asyncio.FIRST_COMPLETED,
+                ends, return_when=asyncio.FIRST_COMPLETED
             )
         finally:
             for way in ways:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
-        return done.pop().result()
+        if self._stopping.done():
+            return self._stopping.result()
+        way = next(way for way in ways if way in done)
+        return None if way.result() is self._guest else 'its server is gone'
 
     async def _pass_on(
         self,
         source: channel.Channel,
         sink: channel.Channel,
         look_at: Callable[[messages.Message], Awaitable[None]],
-        end: str | None,
-    ) -> str | None:
-        """One message at a time: the next when this one has gone out."""
-        while (message := await source.receive()) is not None:
+    ) -> channel.Channel:
+        """One message at a time: the next when this one has gone out.
+
+        Ends when one side is gone, and says which.
+        """
+        while True:
+            try:
+                message = await source.receive()
+            except ConnectionError:
+                message = None
+            if message is None:
+                return source
             try:
                 await look_at(message)
                 await sink.send(message)
+            except ConnectionError:
+                return sink
             finally:
                 message.close()
-        return end
 
     # From the guest.
 
@@ -287,14 +304,6 @@ class Relay:
         with contextlib.suppress(OSError):
             # A guest that doesn't listen has older news to read.
             self._news.send(news.encode(), socket.MSG_DONTWAIT)
-
-    # The end.
-
-    def _forget(self) -> None:
-        if self._news is not None:
-            self._news.close()
-            self._news = None
-        self._forget_inflight()
 
     def _forget_inflight(self) -> None:
         if self._inflight is not None:
