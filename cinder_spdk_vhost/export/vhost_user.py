@@ -12,6 +12,7 @@
 
 """Local export: a vhost-user socket on the host of the target itself."""
 
+from collections.abc import Iterable
 import dataclasses
 import time
 from typing import Any
@@ -19,46 +20,16 @@ from typing import Any
 from oslo_log import log as logging
 
 from cinder_spdk_vhost import exceptions, names, rpc
-from cinder_spdk_vhost.export import limits
+from cinder_spdk_vhost.export import base
 from cinder_spdk_vhost.operations import flows, janitor, locks
 from cinder_spdk_vhost.operations import target as spdk_target
-from cinder_spdk_vhost.spdk import bdev, lvol, qos, vhost
+from cinder_spdk_vhost.spdk import bdev, qos, vhost
 
 LOG = logging.getLogger(__name__)
 
 # A killed guest's session is gone after 0.15 s.
 SESSION_SECONDS = 0.2
 LOOKS_FOR_THE_DEAD = 3
-
-
-@dataclasses.dataclass(frozen=True)
-class Wanted:
-    """An attachment that is asked for.
-
-    :ivar store: name of the lvstore that the volume is in
-    :ivar volume: name of the volume's lvol
-    :ivar mode: rw or ro
-    :ivar limits: what has to be in force before the first I/O
-    :ivar shared: whether it may have more than one guest at a time
-    :ivar reads_zeros: whether the pool's base does so after unmap; if not,
-        a guest must not have a thin lvol without a parent
-    :raises InvalidName: for another mode
-    """
-
-    store: str
-    volume: str
-    mode: str
-    limits: qos.RateLimits
-    shared: bool
-    reads_zeros: bool
-
-    @property
-    def path(self) -> str:
-        return names.path(self.store, self.volume)
-
-    @property
-    def controller(self) -> str:
-        return names.controller(self.volume, self.mode)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,56 +65,31 @@ class VhostUser:
         self._target = target
         self._janitor = worker
 
-    def attach(self, wanted: Wanted) -> Export:
+    def attach(self, wanted: base.Wanted) -> Export:
         """Give a volume its limits, then its socket: three round trips.
 
         :raises Conflict: where somebody else's export is in the way
         :raises InUse: where a guest has it that it cannot be shared with
         """
         path = wanted.path
+        controller = names.controller(wanted.volume, wanted.mode)
         with locks.holding(wanted.volume):
             device, present = self._target.find_all(
-                bdev.get_lvol(path), vhost.get(wanted.controller)
+                bdev.get_lvol(path), vhost.get(controller)
             )
             self._janitor.forget(wanted.volume)
-            self._janitor.drop(_removal(wanted.controller))
-            if device is None:
-                raise exceptions.Conflict(f'there is no {path}')
-            device = self.released(path, wanted.volume, device)
+            self._janitor.drop(_removal(controller))
+            device = base.usable(self._target, wanted, device)
             present = self._check_present(path, device, present)
-            if present is None and device.claim is not None:
-                raise exceptions.Conflict(
-                    f'{path} is claimed ({device.claim}), as a namespace '
-                    f'that somebody else exported is'
-                )
-            if present and present.sessions and not wanted.shared:
+            if present is None:
+                base.check_unclaimed(wanted, device)
+            elif present.sessions and not wanted.shared:
                 raise exceptions.InUse(
                     f'a guest is connected to {present.socket} already, and '
                     f'{path} is not of a multiattach type'
                 )
-            self._make_thick_if_needed(wanted, device)
-            return self._ensure(wanted, device, present)
-
-    def _make_thick_if_needed(
-        self, wanted: Wanted, device: bdev.LvolBdev
-    ) -> None:
-        """Finish what was interrupted when the last parent was merged."""
-        thin_root = device.lvol.thin and device.lvol.parent is None
-        if thin_root and not wanted.reads_zeros:
-            LOG.info('%s lost its last parent: making it thick', wanted.path)
-            self._target.ask(lvol.inflate(wanted.path, device.size))
-
-    def released(
-        self, path: str, volume: str, device: bdev.LvolBdev
-    ) -> bdev.LvolBdev:
-        """The volume without a claim that the driver itself left on it.
-
-        The caller holds the volume's lock.
-        """
-        if device.claim is None:
-            return device
-        limits.release(self._target, volume)
-        return self._target.ask(bdev.get_lvol(path))
+            base.make_thick_if_needed(self._target, wanted, device)
+            return self._ensure(wanted, controller, device, present)
 
     def _check_present(
         self,
@@ -164,53 +110,48 @@ class VhostUser:
 
     def _ensure(
         self,
-        wanted: Wanted,
+        wanted: base.Wanted,
+        controller: str,
         device: bdev.LvolBdev,
         present: vhost.Controller | None,
     ) -> Export:
-        steps = []
         later = self._janitor.undo_later(wanted.volume)
-        setter = limits.Setter(self._target, wanted.volume, wanted.path, later)
-        if device.limits != wanted.limits:
-            steps.append(
-                flows.Step(
-                    f'limit {wanted.path}',
-                    lambda: setter.set(wanted.limits),
-                    lambda: setter.set(device.limits),
-                )
-            )
+        steps = base.limiting(self._target, wanted, device, later)
         seen: list[Any] = []
         if present is None:
             steps.append(
                 flows.Step(
-                    f'make controller {wanted.controller}',
-                    lambda: seen.extend(self._create(wanted, device)),
-                    lambda: self._delete(wanted.controller),
+                    f'make controller {controller}',
+                    lambda: seen.extend(
+                        self._create(wanted, controller, device)
+                    ),
+                    lambda: self._delete(controller),
                 )
             )
         steps.append(
             flows.Step(
-                f'check controller {wanted.controller}',
-                lambda: self._check(wanted, seen),
+                f'check controller {controller}',
+                lambda: self._check(wanted, controller, seen),
                 _nothing,
             )
         )
         flows.run('attach', later, *steps)
         device, present = seen
         return Export(
-            controller=wanted.controller,
+            controller=controller,
             socket=present.socket,
             readonly=present.readonly,
             limits=device.limits,
         )
 
-    def _create(self, wanted: Wanted, device: bdev.Bdev) -> list[Any]:
+    def _create(
+        self, wanted: base.Wanted, controller: str, device: bdev.Bdev
+    ) -> list[Any]:
         """Make the controller, and read back what there is then.
 
         SPDK makes it before it looks at the next request, so the look can
         travel along; where it came too early it is repeated.
         """
-        controller = wanted.controller
         request = vhost.create_blk(
             controller, device.name, readonly=wanted.mode == 'ro'
         )
@@ -227,21 +168,19 @@ class VhostUser:
             raise error
         return [] if _failed(seen) else seen
 
-    def _check(self, wanted: Wanted, seen: list[Any]) -> None:
+    def _check(
+        self, wanted: base.Wanted, controller: str, seen: list[Any]
+    ) -> None:
         """Fill ``seen`` if it is empty; it must show what was wanted."""
         if not seen:
-            looks = bdev.get_lvol(wanted.path), vhost.get(wanted.controller)
+            looks = bdev.get_lvol(wanted.path), vhost.get(controller)
             seen.extend(self._target.find_all(*looks))
         device, present = seen
         if device is None or present is None:
             raise exceptions.Conflict(
                 f'{wanted.path} vanished while it was attached'
             )
-        if device.limits != wanted.limits:
-            raise exceptions.Conflict(
-                f'{wanted.path} has the limits {device.limits.as_dict()} '
-                f'instead of {wanted.limits.as_dict()}'
-            )
+        base.check_limits(wanted, device)
         if len(present.socket) > names.MAX_SOCKET_PATH:
             raise exceptions.Conflict(
                 f'socket path {present.socket} has {len(present.socket)} '
@@ -294,18 +233,13 @@ class VhostUser:
             if _removal(controller) in self._janitor.pending():
                 self._delete(controller)
 
-    def remove_idle(self, volume: str) -> None:
-        """Remove the volume's controllers that no guest is connected to."""
-        with locks.holding(volume):
-            self.remove(self._target.find_all(*looks(volume)))
-
-    def remove(self, controllers: list[vhost.Controller | None]) -> None:
-        """Remove those of them that are there and serve no guest."""
+    def remove(self, controllers: Iterable[vhost.Controller]) -> None:
+        """Remove those of them that serve no guest, in one round trip."""
         self._target.settle_all(
             *(
                 self._deletion(controller.name)
                 for controller in controllers
-                if controller is not None and not controller.sessions
+                if not controller.sessions
             )
         )
 

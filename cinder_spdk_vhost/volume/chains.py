@@ -25,14 +25,15 @@ lvol is made thick again before anybody can use it.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 from oslo_log import log as logging
 
 from cinder_spdk_vhost import exceptions, names, rpc
-from cinder_spdk_vhost.export import vhost_user
+from cinder_spdk_vhost.export import exports
 from cinder_spdk_vhost.operations import janitor, locks, pins
 from cinder_spdk_vhost.operations import target as spdk_target
-from cinder_spdk_vhost.spdk import bdev, lvol, vhost
+from cinder_spdk_vhost.spdk import bdev, lvol
 from cinder_spdk_vhost.volume import pools
 
 LOG = logging.getLogger(__name__)
@@ -117,7 +118,7 @@ class Chains:
         looks: list[rpc.Request] = [bdev.get_lvol(path)]
         if clone is not None:
             looks.append(bdev.get_lvol(names.path(pool.name, clone)))
-            looks += vhost_user.looks(clone)
+            looks += exports.looks(clone)
         found, *seen = self._target.find_all(*looks)
         if found is None:
             return
@@ -144,11 +145,12 @@ class Chains:
         pool: pools.Pool,
         snapshot: bdev.LvolBdev,
         volume: bdev.LvolBdev,
-        *exports: vhost.Controller | None,
+        *answers: Any,
     ) -> None:
         """:raises Postponed: a guest has it, or there is no room for it"""
         path = names.path(pool.name, snapshot.lvol.clones[0])
-        if any(exports) or volume.claim is not None:
+        attached = exports.Found.of(volume, *answers).any
+        if attached or volume.claim is not None:
             raise exceptions.Postponed(f'{path} is attached')
         missing = volume.size // pool.store.cluster_size - (
             volume.lvol.allocated_clusters + snapshot.lvol.allocated_clusters

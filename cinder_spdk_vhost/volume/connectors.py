@@ -12,15 +12,44 @@
 
 """What a connector dict says, none of which is trusted further than it
 needs to be: its sender may be a project member.
+
+A host with our key says which lvstores its own SPDK holds. Who forges that
+gets a socket made on the target's host, which only that host's root and
+QEMUs can reach.
+
+A host without it is Cinder's own, or has no SPDK. If it describes itself as
+os-brick describes this very host, and the target is here, it gets a block
+device. Who forges that (os-brick's description of a host is no secret) gets
+one made of a volume of his own, and is told its path. He cannot open it, it
+is on this host; he takes one of its NBD devices (16 by default) until the
+volume is detached or deleted, and this host's kernel, udev and LVM look at
+what he wrote on the volume, as they do whenever it is copied to an image.
+And he can end a copy of his own volume that is under way. Nobody else's
+volume is touched.
+
+That the description fits does not make it true of an honest host, either:
+two hosts may have been installed from one image. So every id that both give
+has to be the same, not one of them; and the target's device has to be on
+this host, with the volume's size, before anybody is told of it.
 """
 
 from collections.abc import Mapping
 import dataclasses
+import socket
 from typing import Any
+
+from cinder.volume import volume_utils
+from oslo_config import cfg
 
 from cinder_spdk_vhost import exceptions, names
 
 KEY = 'spdk_vhost'
+
+# What os-brick says of a host, and no two hosts should share.
+_IDS = ('initiator', 'nqn', 'system uuid')
+
+CONF = cfg.CONF
+CONF.import_opt('my_ip', 'cinder.common.config')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,11 +60,13 @@ class Connector:
     :ivar lvstores: UUIDs of the stores that its own SPDK holds, as it says;
         empty where it has none
     :ivar mode: rw or ro
+    :ivar stock: whether it lacks our key, as Cinder's own does
     """
 
     host: str
     lvstores: frozenset[str]
     mode: str
+    stock: bool
 
     @classmethod
     def parse(cls, connector: Any) -> 'Connector':
@@ -62,7 +93,7 @@ class Connector:
                 f'{" and ".join(names.MODES)}'
             )
         host = str(connector.get('host', 'unknown'))
-        return cls(host, frozenset(stores), mode)
+        return cls(host, frozenset(stores), mode, is_stock(connector))
 
     def check_local(self, store: str, uuid: str) -> None:
         """:raises Conflict: where its SPDK does not hold the lvstore"""
@@ -81,3 +112,48 @@ class Connector:
                 f'no SPDK of its own, or its connector is not registered'
             )
         return f'{why}. As yet, only the host of the target itself can attach'
+
+
+def is_stock(connector: Mapping[str, Any]) -> bool:
+    """Whether a connector lacks our key."""
+    return connector.get(KEY) is None
+
+
+def check_here(connector: Mapping[str, Any], target: str, here: bool) -> None:
+    """Check that a connector without our key may have a block device.
+
+    :param target: how messages name the target
+    :param here: whether that is on this host
+    :raises Conflict: the target is elsewhere, or the connector is another
+        host's
+    """
+    who = (
+        f'host {connector.get("host", "unknown")} sent no "{KEY}" key: it '
+        f'has no SPDK of its own, or its connector is not registered'
+    )
+    if not here:
+        raise exceptions.Conflict(
+            f'{who}. It could have a block device if cinder-volume ran on '
+            f'the host of the target {target}'
+        )
+    differs = _difference(connector)
+    if differs is not None:
+        raise exceptions.Conflict(
+            f'{who}. As yet, only the host of the target itself can attach, '
+            f'and of that one, os-brick gives another "{differs}"'
+        )
+
+
+def _difference(connector: Mapping[str, Any]) -> str | None:
+    """The first key that tells a connector's host from this one."""
+    for key, ours in (('host', socket.gethostname()), ('ip', CONF.my_ip)):
+        if connector.get(key) != ours:
+            return key
+    given = [key for key in _IDS if connector.get(key)]
+    if given:
+        # Asked last: some of it takes root.
+        here = volume_utils.brick_get_connector_properties()
+        for key in given:
+            if here.get(key) and connector[key] != here[key]:
+                return key
+    return None

@@ -16,20 +16,19 @@ from collections.abc import Iterator
 import contextlib
 from typing import Any
 
-from cinder import context as cinder_context
-from cinder import exception, interface, objects
+from cinder import exception, interface
 from cinder.common import constants
 from cinder.volume import driver, volume_types, volume_utils
 from oslo_log import log as logging
 
 from cinder_spdk_vhost import exceptions, names, opts, rpc
-from cinder_spdk_vhost.export import vhost_user
+from cinder_spdk_vhost.export import exports
 from cinder_spdk_vhost.operations import janitor
 from cinder_spdk_vhost.operations import target as spdk_target
 from cinder_spdk_vhost.qos import specs as qos_specs
 from cinder_spdk_vhost.volume import (
+    attachments,
     chains,
-    connectors,
     pools,
     provisioning,
     setup,
@@ -108,9 +107,12 @@ class SPDKVhostDriver(driver.VolumeDriver):
         self._chains = chains.Chains(
             self._target, self._janitor, conf.spdk_max_chain_depth
         )
-        self._exports = vhost_user.VhostUser(self._target, self._janitor)
+        exporter = exports.Exports(self._target, self._janitor)
+        self._attachments = attachments.Attachments(
+            self._target, self._janitor, self._pools, exporter
+        )
         self._volumes = volumes.Volumes(
-            self._target, self._janitor, self._chains, self._exports
+            self._target, self._janitor, self._chains, exporter
         )
         self._snapshots = snapshots.Snapshots(
             self._target, self._janitor, self._chains, self._volumes
@@ -232,21 +234,9 @@ class SPDKVhostDriver(driver.VolumeDriver):
 
     def validate_connector(self, connector: Any) -> None:
         try:
-            parsed = connectors.Connector.parse(connector)
-            if parsed.lvstores and not parsed.lvstores & self._held():
-                self._pools.refresh()
-            held = self._held()
-            if not held:
-                raise exceptions.Conflict('no pool of this back end is up')
-            if not parsed.lvstores & held:
-                why = parsed.why_not_local('this back end')
-                raise exceptions.Conflict(why)
+            self._attachments.validate(connector)
         except exceptions.Conflict as e:
             raise exception.InvalidConnectorException(missing=str(e)) from e
-
-    def _held(self) -> set[str]:
-        """UUIDs of the lvstores that are up."""
-        return {pool.store.uuid for pool in self._pools.up()}
 
     def create_export(self, context: Any, volume: Any, connector: Any) -> None:
         """Nothing is exported before it is known to whom."""
@@ -257,17 +247,9 @@ class SPDKVhostDriver(driver.VolumeDriver):
         Called for each volume in use when the service starts. It must not
         fail for a target that is away: that would put the volume in error.
         """
-        for attachment in volume.volume_attachment:
-            if not attachment.connector:
-                continue
-            try:
-                self._attach(volume, attachment.connector, shared=True)
-            except Exception as e:
-                LOG.warning(
-                    'Attachment %(id)s of volume %(volume)s cannot be '
-                    'restored now: %(error)s',
-                    {'id': attachment.id, 'volume': volume.id, 'error': e},
-                )
+        self._attachments.restore(
+            volume, lambda connector: self._attach(volume, connector, True)
+        )
 
     def initialize_connection(
         self, volume: Any, connector: Any, **_kwargs: Any
@@ -278,92 +260,39 @@ class SPDKVhostDriver(driver.VolumeDriver):
         self, volume: Any, connector: Any, shared: bool
     ) -> dict[str, Any]:
         with _reported(f'attaching volume {volume.id}'):
-            parsed = connectors.Connector.parse(connector)
-            limits = self._limits(volume)
-            pool = self._pool(volume)
-            parsed.check_local(pool.name, pool.store.uuid)
-            export = self._exports.attach(
-                vhost_user.Wanted(
-                    store=pool.name,
-                    volume=_lvol(volume),
-                    mode=parsed.mode,
-                    limits=limits.rates,
-                    shared=shared or volume.multiattach,
-                    reads_zeros=pool.base.reads_zeros,
-                )
+            return self._attachments.attach(
+                volume,
+                connector,
+                self._pool(volume),
+                self._limits(volume),
+                shared or volume.multiattach,
             )
-        for rounded in limits.rounded:
-            LOG.info(
-                'Volume %(volume)s: QoS %(rounded)s',
-                {'volume': volume.id, 'rounded': rounded},
-            )
-        return {
-            'driver_volume_type': 'spdk_vhost',
-            'data': {
-                'volume_id': volume.id,
-                'transport': 'local',
-                'vhost': export.as_dict(),
-                'numa_node': pool.base.numa_node,
-                'assigned_rate_limits': export.limits.as_dict(),
-            },
-        }
 
     def terminate_connection(
         self, volume: Any, connector: Any, force: bool = False, **_kwargs: Any
     ) -> bool:
-        """Remove the socket, unless another attachment uses it.
+        """Remove the export, unless another attachment uses it.
 
         :returns: whether one does
         """
         with _reported(f'detaching volume {volume.id}'):
-            if connector is None:
-                for mode in names.MODES:
-                    self._exports.detach(_lvol(volume), mode, force)
-                return False
-            try:
-                mode = connectors.Connector.parse(connector).mode
-            except exceptions.Conflict as e:
-                LOG.info('Nothing was attached with that connector: %s', e)
-                return False
-            if _others(volume, mode) > 1:
-                self._tidy_later(volume)
-                return True
-            self._exports.detach(_lvol(volume), mode, force)
-            return False
-
-    def _tidy_later(self, volume: Any) -> None:
-        """Look again when Cinder has removed the rows that it is to remove.
-
-        Two that are detached at the same time each see the other, and of a
-        reserved attachment that is given up the driver never hears.
-        """
-        volume_id, lvol = volume.id, _lvol(volume)
-
-        def tidy() -> None:
-            rows = objects.VolumeAttachmentList.get_all_by_volume_id(
-                cinder_context.get_admin_context(), volume_id
+            return self._attachments.detach(
+                volume, connector, self._path(volume), force
             )
-            if rows:
-                raise exceptions.Postponed(f'{volume_id} is attached')
-            self._exports.remove_idle(lvol)
-
-        self._janitor.soon(f'tidy the exports of {lvol}', tidy)
 
     def remove_export(self, context: Any, volume: Any) -> None:
-        """Remove what is left when the last attachment is gone.
-
-        Cinder also calls it after a failed attachment and after transfers
-        of its own, so while the database knows of any attachment this does
-        nothing: detaching has removed, or will remove, its own socket.
-        """
-        if not volume.volume_attachment:
-            with _reported(f'removing exports of volume {volume.id}'):
-                self._exports.remove_idle(_lvol(volume))
+        with _reported(f'removing exports of volume {volume.id}'):
+            self._attachments.remove_unused(volume, self._path(volume))
 
     # What Cinder's objects say
 
     def _pool(self, volume: Any) -> pools.Pool:
         return self._pools.get(volume_utils.extract_host(volume.host, 'pool'))
+
+    def _path(self, volume: Any) -> str:
+        """Its lvol, whether or not the pool is up."""
+        pool = volume_utils.extract_host(volume.host, 'pool')
+        return names.path(pool or self._pool(volume).name, _lvol(volume))
 
     def _shared_pool(self, volume: Any, source: Any) -> pools.Pool:
         """:raises Conflict: an lvol stands on snapshots of its own store"""
@@ -399,15 +328,3 @@ class SPDKVhostDriver(driver.VolumeDriver):
 
 def _lvol(volume: Any) -> str:
     return names.volume(volume.name_id)
-
-
-def _others(volume: Any, mode: str) -> int:
-    """How many attachments of a volume may use its socket of that mode.
-
-    One whose connector is not stored yet is just being made.
-    """
-    return sum(
-        not attachment.connector
-        or attachment.connector.get('mode', 'rw') == mode
-        for attachment in volume.volume_attachment
-    )

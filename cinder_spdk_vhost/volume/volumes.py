@@ -17,10 +17,10 @@ from collections.abc import Callable
 from oslo_log import log as logging
 
 from cinder_spdk_vhost import exceptions, names, rpc
-from cinder_spdk_vhost.export import vhost_user
+from cinder_spdk_vhost.export import base, block, exports
 from cinder_spdk_vhost.operations import flows, janitor, locks
 from cinder_spdk_vhost.operations import target as spdk_target
-from cinder_spdk_vhost.spdk import bdev, lvol, vhost
+from cinder_spdk_vhost.spdk import bdev, lvol
 from cinder_spdk_vhost.volume import chains, pools, provisioning
 
 LOG = logging.getLogger(__name__)
@@ -49,12 +49,12 @@ class Volumes:
         target: spdk_target.Target,
         worker: janitor.Janitor,
         chain_keeper: chains.Chains,
-        exports: vhost_user.VhostUser,
+        exporter: exports.Exports,
     ) -> None:
         self._target = target
         self._janitor = worker
         self._chains = chain_keeper
-        self._exports = exports
+        self._exports = exporter
 
     def create(
         self,
@@ -190,17 +190,18 @@ class Volumes:
         path = names.path(pool.name, name)
         with locks.holding(name):
             self._janitor.forget(name)
-            found, *exports = self._target.find_all(
-                bdev.get_lvol(path), *vhost_user.looks(name)
+            found, *answers = self._target.find_all(
+                bdev.get_lvol(path), *exports.looks(name)
             )
+            exported = exports.Found.of(found, *answers)
             if found is None and self._target.gone(path):
                 LOG.info('%s is gone already', path)
-                self._exports.remove(exports)
+                self._exports.vhost_user.remove(exported.controllers)
                 return
             found = found or self._target.ask(bdev.get_lvol(path))
-            found = self._exports.released(path, name, found)
-            self._check_unused(path, found, exports)
-            self._exports.remove(exports)
+            found = base.released(self._target, path, name, found)
+            self._check_unused(path, found, exported)
+            self._exports.vhost_user.remove(exported.controllers)
             with self._chains.pins.pinning(found.lvol.parent):
                 self.remove(path, found.size)
         locks.forget(name)
@@ -210,14 +211,12 @@ class Volumes:
     def _check_unused(
         path: str,
         found: bdev.LvolBdev,
-        exports: list[vhost.Controller | None],
+        exported: exports.Found,
     ) -> None:
-        for export in exports:
-            if export is not None and export.sessions:
-                raise exceptions.InUse(
-                    f'{path} has {export.sessions} guest(s) connected to '
-                    f'{export.socket}; detach it first'
-                )
+        if exported.users:
+            raise exceptions.InUse(
+                f'{path} has {", ".join(exported.users)}; detach it first'
+            )
         if found.claim is not None:
             raise exceptions.InUse(
                 f'{path} is claimed ({found.claim}), as an exported '
@@ -230,15 +229,25 @@ class Volumes:
         """Grow a volume, attached or not: two round trips.
 
         :raises Conflict: if it is larger already; nothing is sent then
+        :raises InUse: while it has a block device, which would not grow
         """
         check_size(size_gib, 'new size')
         path = names.path(pool.name, name)
         with locks.holding(name):
-            found = self._target.ask(bdev.get_lvol(path))
+            found, *answers = self._target.find_all(
+                bdev.get_lvol(path), *block.looks()
+            )
+            found = found or self._target.ask(bdev.get_lvol(path))
             if found.size >= size_gib * GIB + pool.store.cluster_size:
                 raise exceptions.Conflict(
                     f'{path} has {found.size} bytes; {size_gib} GiB would '
                     f'shrink it, and volumes only grow'
+                )
+            disks = block.of(found, answers)
+            if disks:
+                raise exceptions.InUse(
+                    f'{path} is the block device {disks[0].device}, which '
+                    f'keeps its size; detach it first'
                 )
             self.grow(path, size_gib)
 

@@ -13,96 +13,27 @@
 from typing import Any
 
 import ddt
-from oslotest import base
+from oslotest import base as test_base
 
 from cinder_spdk_vhost import exceptions, names, rpc
-from cinder_spdk_vhost.export import vhost_user
+from cinder_spdk_vhost.export import base, vhost_user
 from cinder_spdk_vhost.operations import janitor
 from cinder_spdk_vhost.spdk import qos
 from tests.unit import locking, scripted
+from tests.unit.export import hosts
 
-VOLUME = 'volume-1'
-PATH = 'P/volume-1'
-BDEV = 'bdev-of-P/volume-1'
+VOLUME = hosts.VOLUME
+PATH = hosts.PATH
+BDEV = hosts.BDEV
 UNLIMITED = qos.RateLimits()
 LIMITED = qos.RateLimits(rw_ios_per_sec=2000)
 
 
-class Host(scripted.Script):
-    """A target with one volume that keeps what it is told."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            bdev_get_bdevs=lambda _: self.lvol(),
-            bdev_set_qos_limit=self.set_limits,
-            vhost_get_controllers=lambda p: self.controllers.get(
-                p['name'], scripted.NOT_FOUND
-            ),
-            vhost_create_blk_controller=self.create,
-            vhost_delete_controller=self.delete,
-            nvmf_create_subsystem=self.create_subsystem,
-            nvmf_subsystem_add_ns=self.add_namespace,
-            nvmf_delete_subsystem=self.delete_subsystem,
-        )
-        self.limits: dict[str, int] = {}
-        self.controllers: dict[str, Any] = {}
-        self.subsystem: str | None = None
-        self.claimed = False
-
-    def lvol(self) -> Any:
-        claim = {'claim_type': 'exclusive_write'} if self.claimed else {}
-        return scripted.lvol(
-            PATH,
-            assigned_rate_limits=self.limits,
-            claimed=self.claimed,
-            **claim,
-        )
-
-    def set_limits(self, params: Any) -> Any:
-        if any(self.limits.values()) and not self.claimed:
-            return scripted.IDLE
-        self.limits = {k: v for k, v in params.items() if k != 'name'}
-        return True
-
-    def create(self, params: Any) -> Any:
-        if self.claimed:
-            return scripted.Refused('Operation not permitted')
-        name = params['ctrlr']
-        self.controllers[name] = scripted.controller(
-            name, params['dev_name'], readonly=params['readonly']
-        )
-        return True
-
-    def delete(self, params: Any) -> Any:
-        return self.controllers.pop(params['ctrlr'], scripted.NOT_FOUND) and (
-            True
-        )
-
-    def create_subsystem(self, params: Any) -> Any:
-        if self.subsystem is not None:
-            return scripted.Refused('Invalid parameters')
-        self.subsystem = params['nqn']
-        return True
-
-    def add_namespace(self, params: Any) -> Any:
-        if self.claimed:
-            return scripted.Refused('Invalid parameters')
-        self.claimed = True
-        return 1
-
-    def delete_subsystem(self, params: Any) -> Any:
-        if self.subsystem != params['nqn']:
-            return scripted.Refused('Invalid parameters')
-        self.subsystem = None
-        self.claimed = False
-        return True
-
-
-class TestCase(base.BaseTestCase):
+class TestCase(test_base.BaseTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.useFixture(locking.Locks())
-        self.host = Host()
+        self.host = hosts.Host()
         self.janitor = janitor.Janitor(lambda: None, 1e6)
         self.exports = vhost_user.VhostUser(
             scripted.target(self.host), self.janitor
@@ -116,7 +47,7 @@ class TestCase(base.BaseTestCase):
         reads_zeros: bool = True,
     ) -> vhost_user.Export:
         return self.exports.attach(
-            vhost_user.Wanted('P', VOLUME, mode, wanted, shared, reads_zeros)
+            base.Wanted('P', VOLUME, mode, wanted, shared, reads_zeros)
         )
 
 
@@ -284,15 +215,3 @@ class Detaching(TestCase):
         self.assertTrue(self.janitor.wait_idle(20))
         self.assertEqual({}, self.host.controllers)
         self.assertEqual([], self.janitor.pending())
-
-    @ddt.data(
-        ((0, 0), []),
-        ((1, 0), ['volume-1-rw']),
-        ((0, 1), ['volume-1-ro']),
-        ((1, 1), ['volume-1-rw', 'volume-1-ro']),
-    )
-    @ddt.unpack
-    def test_only_idle_ones_are_removed(self, guests, left) -> None:
-        self._present(*guests)
-        self.exports.remove_idle(VOLUME)
-        self.assertEqual(left, list(self.host.controllers))

@@ -11,11 +11,14 @@
 #    under the License.
 
 import collections
+import socket
 from typing import Any
+from unittest import mock
 
 import ddt
 from hypothesis import given
 from hypothesis import strategies as st
+from oslo_config import cfg
 from oslotest import base
 
 from cinder_spdk_vhost import exceptions, names
@@ -65,13 +68,16 @@ class Connectors(base.BaseTestCase):
             host='storage-1', mode='ro', spdk_vhost={'lvstores': [UUID, UUID]}
         )
         self.assertEqual(
-            connectors.Connector('storage-1', frozenset({UUID}), 'ro'), parsed
+            connectors.Connector(
+                'storage-1', frozenset({UUID}), 'ro', stock=False
+            ),
+            parsed,
         )
         parsed.check_local('P', UUID)
 
     def test_stock(self) -> None:
         self.assertEqual(
-            connectors.Connector('h', frozenset(), 'rw'),
+            connectors.Connector('h', frozenset(), 'rw', stock=True),
             parse(host='h', initiator='iqn.x', nqn='nqn.y', multipath=False),
         )
 
@@ -145,8 +151,89 @@ class Connectors(base.BaseTestCase):
             for store in parsed.lvstores:
                 self.assertIsInstance(store, str)
             self.assertIsInstance(parsed.why_not_local('P'), str)
+            if parsed.stock:
+                connectors.check_here(forged, 'T', True)
             parsed.check_local('P', UUID)
         except exceptions.Conflict as e:
             self.assertTrue(str(e))
         else:
             self.assertIn(UUID, forged[connectors.KEY]['lvstores'])
+
+
+@ddt.ddt
+class OfThisHost(base.BaseTestCase):
+    """A connector without our key, as Cinder's own transfers send it."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.here = {
+            'host': socket.gethostname(),
+            'ip': cfg.CONF.my_ip,
+            'initiator': 'iqn.x',
+            'system uuid': 'u',
+            'multipath': False,
+            'os_type': 'linux',
+        }
+        patch = mock.patch(
+            'cinder.volume.volume_utils.brick_get_connector_properties',
+            lambda: dict(self.here),
+        )
+        patch.start()
+        self.addCleanup(patch.stop)
+
+    def _check(self, here: bool = True, **changes: Any) -> None:
+        connector = {**self.here, **changes}
+        connectors.check_here(connector, 'unix:///spdk.sock', here)
+
+    def _refused(self, *args: Any, **changes: Any) -> str:
+        return str(
+            self.assertRaises(
+                exceptions.Conflict, self._check, *args, **changes
+            )
+        )
+
+    def test_same(self) -> None:
+        self._check()
+
+    @ddt.data(
+        {'multipath': True, 'mode': 'rw', 'mountpoint': '/dev/vdb'},
+        # One of the two may lack it, as a container without the file does.
+        {'nqn': 'nqn.y'},
+        {'initiator': None},
+        {'initiator': ''},
+    )
+    def test_what_does_not_matter(self, changes) -> None:
+        self._check(**changes)
+
+    @ddt.data('host', 'ip', 'initiator', 'system uuid')
+    def test_another_host(self, key: str) -> None:
+        said = self._refused(**{key: 'other'})
+        for part in (f'another "{key}"', '"spdk_vhost" key', 'target itself'):
+            self.assertIn(part, said)
+
+    @ddt.data('host', 'ip')
+    def test_no_word_of_where(self, key: str) -> None:
+        del self.here[key]
+        self._refused()
+
+    @ddt.data(1, [], {'x': 'y'}, True, float('nan'), ['iqn.x'])
+    def test_forged_ids(self, value) -> None:
+        for key in ('host', 'ip'):
+            self._refused(**{key: value})
+        if value:
+            self._refused(initiator=value)
+
+    def test_the_target_is_elsewhere(self) -> None:
+        said = self._refused(False)
+        for part in ('unix:///spdk.sock', 'cinder-volume', '"spdk_vhost"'):
+            self.assertIn(part, said)
+        self.assertNotIn('another', said)
+
+    def test_other_hosts_cost_nothing(self) -> None:
+        """Some of what os-brick gives takes a process of root's."""
+        with mock.patch(
+            'cinder.volume.volume_utils.brick_get_connector_properties',
+            side_effect=AssertionError('asked'),
+        ):
+            self._refused(host='other')
+            self._refused(ip='other')

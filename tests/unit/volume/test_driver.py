@@ -201,7 +201,8 @@ class Connections(TestCase):
         made = self.started()
         volume = fixture.volume('P')
         fixture.attach(volume, fixture.connector(['uuid-of-P']))
-        fixture.attach(volume, {'mode': ['nonsense']})
+        fixture.attach(volume, {'mode': ['nonsense'], 'spdk_vhost': {}})
+        fixture.attach(volume, {'host': 'stock'})
         fixture.attach(volume, None)
         self.logged.records.clear()
         self.away()
@@ -217,8 +218,15 @@ class Connections(TestCase):
         self.assertEqual([], self.script.sent[before:])
         volume.volume_attachment.objects.remove(row)
         made.remove_export(context.get_admin_context(), volume)
+        [trip] = self.script.trips[-1:]
         self.assertEqual(
-            ['vhost_get_controllers'] * 2, self.script.methods[-2:]
+            {
+                'bdev_get_bdevs',
+                'vhost_get_controllers',
+                'nbd_get_disks',
+                'ublk_get_disks',
+            },
+            {method for method, _ in trip},
         )
 
     def test_detaching_one_of_two(self) -> None:
@@ -242,8 +250,13 @@ class Connections(TestCase):
         self.assertFalse(made.terminate_connection(volume, None, force=True))
         self.assertEqual(
             {f'volume-{volume.id}-rw', f'volume-{volume.id}-ro'},
-            {params['name'] for _, params in self.script.sent[before:]},
+            {
+                params['name']
+                for method, params in self.script.sent[before:]
+                if method == 'vhost_get_controllers'
+            },
         )
+        self.assertIn('nbd_get_disks', self.script.methods[before:])
 
 
 class BadInput(TestCase):
