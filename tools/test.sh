@@ -35,6 +35,8 @@ runs, of these parts, those named, or all:
 PATTERN is a path of a test file or a regular expression of test names;
 without a PART it runs with those parts that have such tests.
 
+  CRASH_POINTS=N         kill servers N times under a guest, not 24 times
+  CRASH_SEED=N           draw the kill points as the run that failed with N
   GUEST_ACCEL=kvm|tcg    how guests are run, if not with what works here
   SPDK_RPC=unix:///PATH  run the functional tests on that SPDK target
   VENV=DIR               use that environment, not .venv
