@@ -116,7 +116,7 @@ class Block:
                 _nothing,
             )
         )
-        flows.run('attach block device', later, *steps)
+        flows.run(later, *steps)
         LOG.info('%s is %s', wanted.path, paths[0])
         return Device(paths[0], wanted.limits)
 

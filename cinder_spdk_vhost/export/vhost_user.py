@@ -135,7 +135,7 @@ class VhostUser:
                 _nothing,
             )
         )
-        flows.run('attach', later, *steps)
+        flows.run(later, *steps)
         device, present = seen
         return Export(
             controller=controller,

@@ -16,16 +16,19 @@ A step that failed changed nothing and needs no undoing, with one exception:
 where the answer was lost, it may have been done, and is undone as well. An
 undoing that fails is handed on to be tried again later; it does not keep
 the steps before it from being undone.
+
+A stack of callbacks is all it takes. taskflow's engine did the same and took
+3 ms of CPU time for an operation and as much for each few steps (measured),
+more than what is sent to the target; and no flow is ever taken up again by
+another process, which is what its engine is for: truth is on the target.
 """
 
 from collections.abc import Callable
+import contextlib
 import dataclasses
 from typing import Any
 
 from oslo_log import log as logging
-from taskflow import engines, task
-from taskflow.patterns import linear_flow
-from taskflow.types import failure
 
 from cinder_spdk_vhost import rpc
 
@@ -67,40 +70,18 @@ class Step:
             later(self.name, self.undo)
 
 
-class _Task(task.Task):
-    """A step as the engine knows it."""
-
-    def __init__(self, step: Step, later: Later) -> None:
-        super().__init__(step.name)
-        self._step = step
-        self._later = later
-
-    def execute(self) -> None:
-        self._step.perform()
-
-    def revert(self, result: Any, **_kwargs: Any) -> None:
-        failed = isinstance(result, failure.Failure)
-        if not failed or result.check(rpc.OutcomeUnknown):
-            self._step.take_back(self._later)
-
-
-def run(name: str, later: Later, *steps: Step) -> None:
+def run(later: Later, *steps: Step) -> None:
     """Run the steps in order; on failure undo in the opposite order.
 
     :param later: takes over what could not be undone now
     :raises: the error of the step that failed
     """
-    if len(steps) == 1:
-        _run_one(steps[0], later)
-        return
-    flow = linear_flow.Flow(name)
-    engines.run(flow.add(*(_Task(step, later) for step in steps)))
-
-
-def _run_one(step: Step, later: Later) -> None:
-    """What the engine would do with one step, without its 3 ms."""
-    try:
-        step.perform()
-    except rpc.OutcomeUnknown:
-        step.take_back(later)
-        raise
+    with contextlib.ExitStack() as undoing:
+        for step in steps:
+            try:
+                step.perform()
+            except rpc.OutcomeUnknown:
+                undoing.callback(step.take_back, later)
+                raise
+            undoing.callback(step.take_back, later)
+        undoing.pop_all()

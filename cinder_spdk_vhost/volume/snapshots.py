@@ -45,7 +45,6 @@ class Snapshots:
         """Snapshot a volume, attached or not: one round trip."""
         with locks.holding(volume, name):
             flows.run(
-                'snapshot',
                 self._janitor.undo_later(name, volume),
                 flows.Step(
                     f'snapshot {names.path(pool.name, volume)} as {name}',
@@ -85,7 +84,6 @@ class Snapshots:
         with locks.holding(snapshot, name):
             self._janitor.forget(name)
             flows.run(
-                'create volume from snapshot',
                 self._janitor.undo_later(name, snapshot),
                 *self._standing_on(
                     pool, snapshot, snapshot_gib, name, size_gib, clear_method
@@ -109,7 +107,6 @@ class Snapshots:
         with locks.holding(source, base, name):
             self._janitor.forget(name)
             flows.run(
-                'clone',
                 self._janitor.undo_later(name, base, source),
                 flows.Step(
                     f'snapshot {names.path(pool.name, source)} as {base}',

@@ -70,7 +70,6 @@ class Volumes:
         check_size(size_gib, 'size')
         self._janitor.forget(name)
         flows.run(
-            'create',
             self._janitor.undo_later(name),
             self.create_step(pool, name, size_gib, how),
         )

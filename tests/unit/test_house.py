@@ -155,7 +155,7 @@ class Imports(base.BaseTestCase):
         names = ', '.join(f'{PACKAGE}.{name}' for name in WITHOUT_CINDER)
         program = f"""
 import pkgutil, sys
-for missing in ('cinder', 'eventlet', 'taskflow', 'tooz', 'nova'):
+for missing in ('cinder', 'eventlet', 'tooz', 'nova'):
     sys.modules[missing] = None
 import {names}
 for package in ({PACKAGE}.rpc, {PACKAGE}.spdk, {PACKAGE}.qos):

@@ -62,7 +62,7 @@ class Log:
 
     def run(self, *steps: flows.Step) -> Exception | None:
         try:
-            flows.run('test', self.postpone, *steps)
+            flows.run(self.postpone, *steps)
         except Exception as e:
             return e
         return None
@@ -146,7 +146,7 @@ class Flows(base.BaseTestCase):
 
 @ddt.ddt
 class OneStepAndMany(base.BaseTestCase):
-    """The way around the engine does what the engine does."""
+    """A step fails the same way alone and after another."""
 
     def _result(
         self, others: bool, do: Exception | None, undo: Exception | None
