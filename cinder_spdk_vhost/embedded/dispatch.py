@@ -224,6 +224,8 @@ class Dispatcher:
                 await job.wait
             async with job.around or contextlib.nullcontext():
                 result = finish()
+                # What is undone outside the books comes after them.
+                self._save()
                 self._flush()
         except errors.Errno as error:
             if job.undo is not None and not finished:
@@ -238,6 +240,16 @@ class Dispatcher:
         else:
             self._run(call, method, lambda: result)
         self._flush()
+
+    def _save(self) -> None:
+        try:
+            self._target.save()
+        except Exception as error:
+            # Nobody waits for this task: the loop's owner is to know.
+            asyncio.get_running_loop().call_exception_handler(
+                {'message': 'not saved', 'exception': error}
+            )
+            raise
 
 
 def _raise(error: Exception) -> None:

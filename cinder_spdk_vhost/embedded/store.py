@@ -18,9 +18,12 @@ process is killed.
 """
 
 from collections.abc import Iterator
+import logging
 import os
 import sqlite3
 from typing import Any
+
+LOG = logging.getLogger(__name__)
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS lvstore (
@@ -46,10 +49,15 @@ CREATE TABLE IF NOT EXISTS lvol (
     image TEXT
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS lvol_of_lvstore ON lvol (lvstore, blob);
+CREATE TABLE IF NOT EXISTS reserve (bytes BLOB);
 """
 _VERSION = 2
 #: What brings a file of an older version up to the next.
 _UPGRADES = {1: 'ALTER TABLE lvol ADD COLUMN image TEXT'}
+
+#: Room that is kept in the file and in its log: guests fill the disk.
+_RESERVE = 1 << 20
+_PAGE = 4096
 
 _LVSTORE = (
     'uuid, name, cluster_size, block_size, total_clusters, '
@@ -75,8 +83,12 @@ class Store:
         # Enough for a killed process; a power cut may lose the last
         # commits, never the file.
         self._db.execute('PRAGMA synchronous = NORMAL')
-        self._upgrade()
+        # As soon as there is more in the log than the reserve.
+        self._db.execute(f'PRAGMA wal_autocheckpoint = {_RESERVE // _PAGE}')
         self._open = False
+        self._failure: sqlite3.Error | None = None
+        self._upgrade()
+        self._reserve()
 
     def _upgrade(self) -> None:
         (version,) = self._db.execute('PRAGMA user_version').fetchone()
@@ -85,22 +97,50 @@ class Store:
         self._db.executescript(_SCHEMA)
         self._db.execute(f'PRAGMA user_version = {_VERSION}')
 
+    def _reserve(self) -> None:
+        """Have room for what is to be said when the disk is full.
+
+        Pages that were filled and emptied stay in the file, and its log is
+        written from the beginning again and again.
+        """
+        try:
+            self._db.execute(
+                'INSERT INTO reserve VALUES (zeroblob(?))', (_RESERVE,)
+            )
+            self._db.execute('DELETE FROM reserve')
+        except sqlite3.OperationalError as error:
+            LOG.warning('no room is kept for the state: %s', error)
+
     def _write(self, statement: str, values: tuple[Any, ...]) -> None:
-        if not self._open:
-            self._db.execute('BEGIN IMMEDIATE')
-            self._open = True
-        self._db.execute(statement, values)
+        try:
+            if not self._open:
+                self._db.execute('BEGIN IMMEDIATE')
+                self._open = True
+            self._db.execute(statement, values)
+        except sqlite3.Error as error:
+            # Half of a change is none.
+            self._failure = error
+            raise
 
     def commit(self) -> None:
         """Make everything written since the last commit last."""
+        if self._failure is not None:
+            raise self._failure
         if self._open:
-            self._db.execute('COMMIT')
+            try:
+                self._db.execute('COMMIT')
+            except sqlite3.Error as error:
+                self._failure = error
+                raise
             self._open = False
 
     def close(self) -> None:
-        """Commit and close."""
-        self.commit()
-        self._db.close()
+        """Commit, if nothing has failed yet, and close."""
+        try:
+            if self._failure is None:
+                self.commit()
+        finally:
+            self._db.close()
 
     def save_lvstore(self, row: tuple[Any, ...]) -> None:
         """Add an lvstore, or replace what is known of it."""

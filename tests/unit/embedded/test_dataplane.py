@@ -18,6 +18,7 @@ import contextlib
 import errno
 import json
 import shutil
+import sqlite3
 from typing import Any
 import unittest
 
@@ -104,6 +105,24 @@ class DataPlaneTest(unittest.IsolatedAsyncioTestCase):
         self.assertEqual(['v'], self.plane.left)
         self.assertEqual(1, self.peer.answers[1]['id'])
         self.assertIsNotNone(self.target.bdevs.find('P/v'))
+
+    async def test_saved_before_it_is_left(self) -> None:
+        state = sqlite3.connect(f'{self.target.state_dir}/state.sqlite')
+        self.addCleanup(state.close)
+        found = []
+
+        class Left(list[str]):
+            def append(self, name: str) -> None:
+                found.append(state.execute('SELECT name FROM lvol').fetchone())
+
+        self.plane.left = Left()
+        # A flush may be somewhat later.
+        self.dispatcher = dispatch.Dispatcher(self.target, lambda: None)
+        self._create(1)
+        await asyncio.sleep(0)
+        self.plane.creates[0].set_result(None)
+        await self._until_answered(1)
+        self.assertEqual([('v',)], found)
 
     async def test_a_failure_leaves_nothing(self) -> None:
         before = self._free()
