@@ -24,9 +24,17 @@ import struct
 from typing import BinaryIO, NamedTuple
 
 _MAGIC = b'QFI\xfb'
-#: magic, version, ..., cluster_bits, size, crypt, l1_size, l1_table_offset
-_HEADER = struct.Struct('>4sIQIIQIIQ')
+#: magic, version, backing file's offset and size, cluster_bits, size, crypt,
+#: l1_size, l1_table_offset, refcount table's offset and clusters, snapshots'
+#: count and offset, incompatible features (of version 3)
+_HEADER = struct.Struct('>4sIQIIQIIQQIIQQ')
+_DIRTY, _CORRUPT = 1, 2
 _OFFSET = 0x00FFFFFFFFFFFE00
+#: In an entry of a table: nobody else uses what it points to; there is
+#: nothing and it reads as zeros.
+_OWN, _ZEROS = 1 << 63, 1
+#: The largest tables that QEMU takes, in bytes.
+_LARGEST_L1, _LARGEST_REFCOUNTS = 32 << 20, 8 << 20
 
 
 class Broken(Exception):
@@ -43,6 +51,8 @@ class Header(NamedTuple):
     size: int
     l1_size: int
     l1_offset: int
+    refcounts_offset: int
+    refcounts_clusters: int
 
 
 class Images:
@@ -107,12 +117,17 @@ class Images:
 
         Reads the image's tables, of which there are 8 bytes for each 64 KiB
         that was ever written; what its users still keep to themselves is
-        not seen.
+        not seen. :class:`Broken` where they point to what can't be data.
         """
         with self._open(image) as file:
             fd = file.fileno()
-            header = _header(fd, self.path(image))
-            return _allocated(fd, header, cluster_size)
+            path = self.path(image)
+            header = _header(fd, path)
+            try:
+                _check_refcounts(fd, header)
+                return _allocated(fd, header, cluster_size)
+            except Broken as error:
+                raise Broken(f'{path} {error}') from error
 
     def _open(self, image: str) -> BinaryIO:
         try:
@@ -127,18 +142,67 @@ def _header(fd: int, path: str) -> Header:
     data = os.pread(fd, _HEADER.size, 0)
     if len(data) < _HEADER.size:
         raise Broken(f'{path} has {len(data)} bytes and no header')
-    magic, version, _, _, bits, size, crypt, l1_size, l1_offset = (
+    magic, version, _, _, bits, size, crypt, l1_size, l1_offset, *more = (
         _HEADER.unpack(data)
     )
     if magic != _MAGIC or version not in (2, 3) or crypt:
         raise Broken(f'{path} is no qcow2 image')
-    if not 9 <= bits <= 21 or not l1_offset:
+    refcounts_offset, refcounts_clusters, _, _, features = more
+    if version == 3 and features & _CORRUPT:
+        raise Broken(f'{path} is marked as corrupt')
+    if (
+        not 9 <= bits <= 21
+        or not l1_offset
+        or l1_size * 8 > _LARGEST_L1
+        or refcounts_clusters << bits > _LARGEST_REFCOUNTS
+        or (version == 3 and features & ~_DIRTY)
+    ):
         raise Broken(f'{path} has a header that makes no sense')
-    return Header(bits, size, l1_size, l1_offset)
+    return Header(
+        bits, size, l1_size, l1_offset, refcounts_offset, refcounts_clusters
+    )
 
 
 def _entries(table: bytes) -> Iterator[int]:
     return (entry for (entry,) in struct.iter_unpack('>Q', table))
+
+
+class _Tables:
+    """Tables of pointers to clusters of a file, and what can't be one."""
+
+    def __init__(self, fd: int, cluster_bits: int) -> None:
+        self._fd = fd
+        self._inside = (1 << cluster_bits) - 1
+        self._beyond = ~((1 << os.fstat(fd).st_size.bit_length()) - 1)
+        self._masks: dict[tuple[int, int], int] = {}
+
+    def read(self, offset: int, size: int, flags: int = 0) -> bytes:
+        """A table; its entries have only these bits beside an offset."""
+        if offset & self._inside:
+            raise Broken('has a table at no place for one')
+        table = os.pread(self._fd, size, offset)
+        if len(table) != size:
+            raise Broken('has a table beyond its end')
+        # All entries at once, as one large number.
+        if int.from_bytes(table) & self._mask(size // 8, flags):
+            raise Broken('has a table with nonsense in it')
+        return table
+
+    def _mask(self, count: int, flags: int) -> int:
+        mask = self._masks.get((count, flags))
+        if mask is None:
+            wrong = (self._inside | self._beyond) & ~flags & ((1 << 64) - 1)
+            mask = int.from_bytes(wrong.to_bytes(8) * count)
+            self._masks[count, flags] = mask
+        return mask
+
+
+def _check_refcounts(fd: int, header: Header) -> None:
+    """Without them QEMU does not open an image, or gives it up later."""
+    _Tables(fd, header.cluster_bits).read(
+        header.refcounts_offset,
+        header.refcounts_clusters << header.cluster_bits,
+    )
 
 
 def _allocated(fd: int, header: Header, cluster_size: int) -> int:
@@ -149,12 +213,13 @@ def _allocated(fd: int, header: Header, cluster_size: int) -> int:
     # told from the others as text.
     step = max(cluster_size // size, 1) * 8
     empty = bytes(step)
-    l1 = os.pread(fd, header.l1_size * 8, header.l1_offset)
-    for high, entry in enumerate(_entries(l1[: len(l1) // 8 * 8])):
+    tables = _Tables(fd, header.cluster_bits)
+    l1 = tables.read(header.l1_offset, header.l1_size * 8, _OWN)
+    for high, entry in enumerate(_entries(l1)):
         offset = entry & _OFFSET
         if not offset:
             continue
-        l2 = os.pread(fd, size, offset)
+        l2 = tables.read(offset, size, _OWN | _ZEROS)
         for position in range(0, len(l2), step):
             if l2[position : position + step] != empty[: size - position]:
                 begin = (high * size + position) // 8 * size
