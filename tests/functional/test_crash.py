@@ -144,7 +144,9 @@ class KilledRequests(Kills):
         for number in range(crash_case.POINTS):
             self.victim.wait_writing()
             method, params = self.request()
-            kind, delay = self.kind(), self.random.uniform(0, 0.02)
+            # Under a load the long ones take tenths of a second.
+            longest = self.random.choice((0.02, 0.2))
+            kind, delay = self.kind(), self.random.uniform(0, longest)
             self.story.append(
                 f'{number}: {kind} {delay * 1000:.1f} ms after '
                 f'{method} {params}'
@@ -162,21 +164,20 @@ class KilledRequests(Kills):
     def request(self) -> tuple[str, dict[str, Any]]:
         """One of those that change chains."""
         names = sorted(self.snapshots)
-        kinds = ['snapshot', 'resize', 'limit']
-        if names:
-            kinds += ['delete', 'inflate', 'decouple', 'clone']
-        if len(names) > 2:
+        volume = f'{POOL}/volume'
+        while len(names) < 2:
+            # What is there for the others, and not disturbed.
+            name, params = self.snapshot()
+            self.target.rpc.call('bdev_lvol_snapshot', **params)
+            names.append(name)
+            self.victim.wait_writing()
+        kinds = ['snapshot', 'resize', 'limit', 'delete', 'delete']
+        kinds += ['inflate', 'decouple', 'clone']
+        if len(names) > 3:
             kinds = ['delete', 'inflate']
         kind = self.random.choice(kinds)
-        volume = f'{POOL}/volume'
         if kind == 'snapshot':
-            self.number += 1
-            name = f's{self.number}'
-            self.snapshots[name] = (self.victim.writers.rounds(), None)
-            return 'bdev_lvol_snapshot', {
-                'lvol_name': volume,
-                'snapshot_name': name,
-            }
+            return 'bdev_lvol_snapshot', self.snapshot()[1]
         if kind == 'clone':
             return 'bdev_lvol_clone', {
                 'snapshot_name': f'{POOL}/{self.random.choice(names)}',
@@ -202,6 +203,14 @@ class KilledRequests(Kills):
             'decouple': 'bdev_lvol_decouple_parent',
         }[kind]
         return method, {'name': volume}
+
+    def snapshot(self) -> tuple[str, dict[str, Any]]:
+        """A new one's name, and how to ask for it."""
+        self.number += 1
+        name = f's{self.number}'
+        self.snapshots[name] = (self.victim.writers.rounds(), None)
+        params = {'lvol_name': f'{POOL}/volume', 'snapshot_name': name}
+        return name, params
 
     def look_at_volumes(self) -> None:
         """What there is now is what there may be, with its data."""

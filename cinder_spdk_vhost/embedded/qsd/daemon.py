@@ -40,7 +40,10 @@ OLDEST = (7, 2)
 #: One line for each of these on the daemon's standard error.
 _TRACED = ('blk_co_preadv', 'blk_co_pwritev', 'bdrv_open_common')
 
+_CORRUPTED = 'BLOCK_IMAGE_CORRUPTED'
+
 _START_SECONDS = 20
+_STOP_SECONDS = 5
 _PIPE_BYTES = 1 << 20
 #: A daemon that lived shorter is started again after a pause.
 _YOUNG_SECONDS = 5
@@ -65,6 +68,8 @@ class Daemon:
     :param directory: where it runs; names of sockets are relative to it
     :param on_line: called with each line of its standard error
     :param on_death: called when it has died, before it is started again
+    :param on_corrupted: called with a node's name and what is wrong with its
+        image when it can't be used any more
     """
 
     def __init__(
@@ -72,10 +77,12 @@ class Daemon:
         directory: str,
         on_line: Callable[[str], None],
         on_death: Callable[[], None],
+        on_corrupted: Callable[[str, str], None],
     ) -> None:
         self._directory = directory
         self._on_line = on_line
         self._on_death = on_death
+        self._on_corrupted = on_corrupted
         self._process: asyncio.subprocess.Process | None = None
         self._client = qmp.QMPClient('target')
         self._ready = asyncio.Event()
@@ -108,12 +115,16 @@ class Daemon:
         """Stop it for good."""
         if self._guard is not None:
             self._guard.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._guard
+            await asyncio.wait([self._guard])
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.terminate()
-            await self._process.wait()
+            try:
+                async with asyncio.timeout(_STOP_SECONDS):
+                    await self._process.wait()
+            except TimeoutError:
+                self.kill()
+                await self._process.wait()
         await self._forget()
 
     def kill(self) -> None:
@@ -121,6 +132,19 @@ class Daemon:
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
+
+    async def take_away(self, command: str, **arguments: Any) -> None:
+        """Run a command that removes something.
+
+        A daemon that refuses is started again: it is without it then.
+        """
+        try:
+            await self.execute(command, **arguments)
+        except Gone:
+            return
+        except Refused as error:
+            LOG.error('%s; %s is started again', error, PROGRAM)
+            self.kill()
 
     async def execute(self, command: str, **arguments: Any) -> Any:
         """Run one QMP command; underscores in names stand for dashes.
@@ -131,11 +155,16 @@ class Daemon:
         arguments = {
             name.replace('_', '-'): value for name, value in arguments.items()
         }
+        client = self._client
         try:
-            return await self._client.execute(command, arguments or None)
+            return await client.execute(command, arguments or None)
         except qmp.ExecuteError as error:
             raise Refused(f'{command}: {error}') from error
         except (qmp.QMPError, EOFError, OSError) as error:
+            if client is self._client and self._ready.is_set():
+                # Who can't be talked to is as good as dead.
+                self._ready.clear()
+                self.kill()
             raise Gone(f'{command}: the daemon is gone') from error
 
     async def run_job(self, command: str, **arguments: Any) -> None:
@@ -221,18 +250,25 @@ class Daemon:
         self._pipe = reading
         self._rest = b''
         asyncio.get_running_loop().add_reader(reading, self.drain)
-        self._client = qmp.QMPClient('target')
+        client = qmp.QMPClient('target')
         ours.setblocking(False)
         try:
             async with asyncio.timeout(_START_SECONDS):
-                await self._client.connect(ours)
+                await client.connect(ours)
         except (qmp.QMPError, OSError, EOFError, TimeoutError) as error:
             self.kill()
             await self._process.wait()
             await self._forget()
             raise Unusable(f'{PROGRAM} does not answer: {error}') from error
-        self._look_at_version()
-        self._events = asyncio.ensure_future(self._follow(self._client))
+        self._client = client
+        try:
+            self._look_at_version()
+        except Unusable:
+            self.kill()
+            await self._process.wait()
+            await self._forget()
+            raise
+        self._events = asyncio.ensure_future(self._follow(client))
         self._ready.set()
 
     def _look_at_version(self) -> None:
@@ -242,17 +278,20 @@ class Daemon:
         version = (about['major'], about['minor'])
         self.version = f'{version[0]}.{version[1]}.{about["micro"]}'
         if version < OLDEST:
-            self.kill()
             raise Unusable(
                 f'{PROGRAM} is {self.version}, needed is '
                 f'{OLDEST[0]}.{OLDEST[1]} or later'
             )
 
     async def _follow(self, client: qmp.QMPClient) -> None:
-        kinds = ('JOB_STATUS_CHANGE', 'BLOCK_EXPORT_DELETED')
+        kinds = ('JOB_STATUS_CHANGE', 'BLOCK_EXPORT_DELETED', _CORRUPTED)
         with client.listener(kinds) as events:
             async for event in events:
                 about: Any = event['data']
+                if event['event'] == _CORRUPTED:
+                    if about['fatal']:
+                        self._on_corrupted(about['node-name'], about['msg'])
+                    continue
                 awaited = self._awaited.get(about['id'])
                 if awaited is None or awaited.done():
                     continue
@@ -267,7 +306,10 @@ class Daemon:
             code = await self._process.wait()
             LOG.error('%s ended (%d) and is started again', PROGRAM, code)
             await self._forget()
-            self._on_death()
+            try:
+                self._on_death()
+            except Exception:
+                LOG.exception('after the death of %s', PROGRAM)
             if loop.time() - born < _YOUNG_SECONDS:
                 await asyncio.sleep(_PAUSE_SECONDS)
             while True:

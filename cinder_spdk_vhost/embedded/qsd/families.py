@@ -42,6 +42,13 @@ class Families:
         finally:
             lock.release()
 
+    def share(self, lvol: lvols.Lvol, newcomer: lvols.Lvol) -> None:
+        """One who joins a volume's family may become its root.
+
+        To be called by the one who works on the family.
+        """
+        self._locks[newcomer] = self._locks[_root(lvol)]
+
     async def _acquire(self, lvol: lvols.Lvol) -> asyncio.Lock:
         while True:
             root = _root(lvol)

@@ -17,7 +17,6 @@ acquired it. Node names are numbers, for they may have 31 characters only.
 """
 
 from collections.abc import Iterator
-import contextlib
 import itertools
 import os
 from typing import Any
@@ -60,6 +59,13 @@ class Graph:
         self._no_flush = no_flush
         self._nodes: dict[str, Node] = {}
         self._numbers = itertools.count(1)
+
+    def image(self, node_name: str) -> str | None:
+        """What a node shows."""
+        for node in self._nodes.values():
+            if node.name == node_name:
+                return node.image
+        return None
 
     def forget(self) -> None:
         """The daemon has died, and its nodes with it."""
@@ -146,8 +152,7 @@ class Graph:
             if node.users or self._nodes.get(node.image) is not node:
                 return
             del self._nodes[node.image]
-            with contextlib.suppress(daemon.Gone):
-                await self._daemon.execute('blockdev-del', node_name=node.name)
+            await self._daemon.take_away('blockdev-del', node_name=node.name)
             node = node.backing
 
     async def create(self, files: images.Images, lvol: lvols.Lvol) -> None:
@@ -170,8 +175,7 @@ class Graph:
                 options={'driver': 'qcow2', 'file': name, 'size': size},
             )
         finally:
-            with contextlib.suppress(daemon.Gone):
-                await self._daemon.execute('blockdev-del', node_name=name)
+            await self._daemon.take_away('blockdev-del', node_name=name)
         files.complete(image)
 
     async def prepare_overlay(

@@ -82,10 +82,11 @@ class HostDisks:
         number = self._disks.pop(device)
         try:
             await _run('blockdev', '--flushbufs', device)
-        finally:
-            with contextlib.suppress(OSError):
-                await _run('losetup', '--detach', device)
-            await self._remove(number)
+        except OSError as error:
+            LOG.error('what was written to %s last is lost: %s', device, error)
+        with contextlib.suppress(OSError):
+            await _run('losetup', '--detach', device)
+        await self._remove(number)
 
     async def _remove(self, number: int) -> None:
         with contextlib.suppress(daemon.Refused, daemon.Gone):

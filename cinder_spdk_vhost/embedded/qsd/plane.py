@@ -19,12 +19,19 @@ the daemon is killed: what the books say when they are read again is served.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+)
 import contextlib
 import errno
 import logging
 import os
 import shutil
+from typing import TypeVar
 
 from cinder_spdk_vhost.embedded import bdevs, dataplane, errors, lvols
 from cinder_spdk_vhost.embedded.qsd import (
@@ -33,7 +40,6 @@ from cinder_spdk_vhost.embedded.qsd import (
     graph,
     hostdisks,
     images,
-    limits,
     serving,
     space,
     traffic,
@@ -42,6 +48,12 @@ from cinder_spdk_vhost.embedded.qsd import (
 LOG = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 1.0
+#: How often a step is tried on daemons that die under it, and how long one
+#: is waited for.
+_TRIES = 3
+_PATIENCE = 30
+
+T = TypeVar('T')
 
 
 async def start(state_dir: str, *, no_flush: bool) -> 'Plane':
@@ -78,7 +90,7 @@ class Plane:
         self._volatile = os.path.join(state_dir, 'volatile')
         self._traffic = traffic.Traffic()
         self._daemon = daemon.Daemon(
-            run_directory, self._traffic.line, self._died
+            run_directory, self._traffic.line, self._died, self._corrupted
         )
         self._graph = graph.Graph(self._daemon, no_flush)
         self._families = families.Families()
@@ -119,10 +131,13 @@ class Plane:
         self._serving.close()
 
     def _died(self) -> None:
-        self.refresh()
         self._graph.forget()
         self._traffic.forget()
         self._serving.forget()
+        self.refresh()
+
+    def _corrupted(self, node_name: str, text: str) -> None:
+        self._serving.corrupted(self._graph.image(node_name), text)
 
     def load(
         self, lvstore: lvols.Lvstore, known: Iterable[lvols.Lvol]
@@ -163,11 +178,32 @@ class Plane:
             names = [bdev.alias for bdev in self._traffic.writing()]
             self._space.look(names)
 
-    def create(self, lvol: lvols.Lvol) -> None:
+    def create(self, lvol: lvols.Lvol) -> dataplane.Change | None:
         """A volume has no image until somebody uses it."""
+        return self._refusal()
 
-    def clone(self, snapshot: lvols.Lvol, clone: lvols.Lvol) -> None:
+    def clone(
+        self, snapshot: lvols.Lvol, clone: lvols.Lvol
+    ) -> dataplane.Change | None:
         """A clone has no image until somebody uses it."""
+        return self._refusal()
+
+    def _refusal(self) -> dataplane.Change | None:
+        return self._refuse() if self._space.full() else None
+
+    @contextlib.asynccontextmanager
+    async def _refuse(self) -> AsyncIterator[None]:
+        raise errors.Errno(errno.ENOSPC)
+        yield
+
+    async def _steadily(self, step: Callable[[], Awaitable[T]]) -> T:
+        """Take a step that can be taken again when the daemon died."""
+        for _ in range(_TRIES - 1):
+            with contextlib.suppress(daemon.Gone):
+                return await step()
+            async with asyncio.timeout(_PATIENCE):
+                await self._daemon.ready()
+        return await step()
 
     @contextlib.asynccontextmanager
     async def snapshot(
@@ -175,12 +211,19 @@ class Plane:
     ) -> AsyncIterator[None]:
         """The snapshot takes the origin's image, the origin a new one."""
         async with self._alone(origin):
-            served = self._serving.get(origin)
-            overlay = None
-            if served is not None:
-                overlay = await self._graph.prepare_overlay(
+            if self._space.full():
+                raise errors.Errno(errno.ENOSPC)
+            self._families.share(origin, snapshot)
+
+            async def prepare() -> graph.Node | None:
+                if self._serving.get(origin) is None:
+                    return None
+                return await self._graph.prepare_overlay(
                     self._files(origin), snapshot.image, _size(origin)
                 )
+
+            overlay = await self._steadily(prepare)
+            served = self._serving.get(origin)
             self.refresh()
             origin.image, snapshot.image = snapshot.image, origin.image
             try:
@@ -240,7 +283,7 @@ class Plane:
             while step is not None and step is not parent:
                 between.add(step.image)
                 step = step.parent
-            await self._copy_down(lvol, between)
+            await self._steadily(lambda: self._copy_down(lvol, between))
             yield
 
     @contextlib.asynccontextmanager
@@ -250,17 +293,20 @@ class Plane:
         """Give a volume another size."""
         async with self._alone(lvol):
             size = clusters * lvol.lvstore.cluster_size
-            files = self._files(lvol)
-            served = self._serving.get(lvol)
-            if served is not None:
-                await self._graph.resize(served.name, size)
-            elif files.exists(lvol.image):
-                node = await self._graph.acquire(files, lvol, writable=True)
-                try:
-                    await self._graph.resize(node.name, size)
-                finally:
-                    await self._graph.release(node)
+            await self._steadily(lambda: self._resize(lvol, size))
             yield
+
+    async def _resize(self, lvol: lvols.Lvol, size: int) -> None:
+        files = self._files(lvol)
+        served = self._serving.get(lvol)
+        if served is not None:
+            await self._graph.resize(served.name, size)
+        elif files.exists(lvol.image):
+            node = await self._graph.acquire(files, lvol, writable=True)
+            try:
+                await self._graph.resize(node.name, size)
+            finally:
+                await self._graph.release(node)
 
     def delete(
         self, lvol: lvols.Lvol, heir: lvols.Lvol | None
@@ -282,7 +328,8 @@ class Plane:
             unwanted = lvol.image
             if heir is not None and files.exists(lvol.image):
                 if files.exists(heir.image):
-                    await self._copy_down(heir, {lvol.image})
+                    below = {lvol.image}
+                    await self._steadily(lambda: self._copy_down(heir, below))
                 else:
                     unwanted, heir.image = heir.image, lvol.image
             try:
@@ -312,14 +359,13 @@ class Plane:
     async def limit(self, bdev: bdevs.Bdev) -> AsyncIterator[None]:
         """Set the limits of a volume that is served."""
         served = self._serving.get(bdev)
-        with _as_errno():
-            if served is not None:
-                await self._daemon.execute(
-                    'qom-set',
-                    path=f'/objects/{served.group}',
-                    property='limits',
-                    value=limits.for_qemu(bdev.qos.limits),
-                )
+        if served is not None:
+            try:
+                await self._serving.limit(served)
+            except (daemon.Gone, daemon.Refused):
+                # Served no longer: the books have them for the next time.
+                if self._serving.get(bdev) is served:
+                    self._daemon.kill()
         yield
 
     async def serve(self, bdev: bdevs.Bdev, readonly: bool) -> serving.Disk:
@@ -362,4 +408,5 @@ def _as_errno(what: str = '') -> Iterator[None]:
         yield
     except (daemon.Refused, daemon.Gone, images.Broken, OSError) as error:
         LOG.error('%s: %s', what, error)
-        raise errors.Errno(errno.EIO) from error
+        full = os.strerror(errno.ENOSPC) in str(error)
+        raise errors.Errno(errno.ENOSPC if full else errno.EIO) from error

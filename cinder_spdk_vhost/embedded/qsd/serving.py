@@ -23,6 +23,7 @@ from collections.abc import Awaitable, Callable
 import contextlib
 import errno
 import itertools
+import logging
 import os
 
 from cinder_spdk_vhost.embedded import bdevs, errors, lvols
@@ -35,6 +36,8 @@ from cinder_spdk_vhost.embedded.qsd import (
     limits,
     traffic,
 )
+
+LOG = logging.getLogger(__name__)
 
 #: As many queues as a guest's vCPUs will ever ask for.
 _QUEUES = 64
@@ -104,6 +107,8 @@ class Serving:
         self._locks = locks
         self._files = files
         self._served: dict[lvols.Lvol, Served] = {}
+        #: they outlive what they showed, until they are taken away
+        self._devices: dict[lvols.Lvol, str] = {}
         self._numbers = itertools.count(1)
         # Its path may be longer than a socket's may be.
         self._run_directory = os.open(
@@ -149,7 +154,7 @@ class Serving:
 
         async def close() -> None:
             async with self._locks.one(lvol):
-                if name in served.exports:
+                if self._is_there(served) and name in served.exports:
                     served.exports.discard(name)
                     with contextlib.suppress(daemon.Gone):
                         await self._daemon.remove_export(name)
@@ -164,26 +169,30 @@ class Serving:
         async with self._locks.one(lvol):
             served = await self._use(lvol)
             try:
-                served.device = await self._host.attach(
-                    served.name, lvol.read_only
-                )
+                device = await self._host.attach(served.name, lvol.read_only)
             except BaseException:
                 await self._leave(served)
                 raise
-            return served.device
+            if not self._is_there(served):
+                await self._host.detach(device)
+                raise daemon.Gone('the daemon died meanwhile')
+            served.device = self._devices[lvol] = device
+            return device
 
     async def from_host(self, bdev: bdevs.Bdev) -> None:
         """Take the device of :meth:`to_host` away."""
         lvol = _servable(bdev)
         async with self._locks.one(lvol):
-            served = self._served.get(lvol)
-            if served is None or served.device is None:
+            device = self._devices.pop(lvol, None)
+            if device is None:
                 return
-            device, served.device = served.device, None
+            served = self._served.get(lvol)
             try:
                 await self._host.detach(device)
             finally:
-                await self._leave(served)
+                if served is not None and served.device == device:
+                    served.device = None
+                    await self._leave(served)
 
     async def _use(self, lvol: lvols.Lvol) -> Served:
         served = self._served.get(lvol)
@@ -202,11 +211,12 @@ class Serving:
             size = lvol.num_blocks * lvol.block_size
             if not lvol.read_only and files.header(lvol.image).size != size:
                 await self._graph.resize(node.name, size)
+            known = lvol.qos.limits
             await self._daemon.execute(
                 'object-add',
                 qom_type='throttle-group',
                 id=served.group,
-                limits=limits.for_qemu(lvol.qos.limits),
+                limits=limits.for_qemu(known),
             )
             await self._daemon.execute(
                 'blockdev-add',
@@ -215,6 +225,9 @@ class Serving:
                 throttle_group=served.group,
                 file=node.name,
             )
+            while known != lvol.qos.limits:
+                known = lvol.qos.limits
+                await self.limit(served)
         except BaseException:
             await self._graph.release(node)
             raise
@@ -222,9 +235,32 @@ class Serving:
         served.address = self._traffic.follow(lvol)
         return served
 
+    async def limit(self, served: Served) -> None:
+        """Set the limits that the books have."""
+        await self._daemon.execute(
+            'qom-set',
+            path=f'/objects/{served.group}',
+            property='limits',
+            value=limits.for_qemu(served.lvol.qos.limits),
+        )
+
+    def corrupted(self, image: str | None, text: str) -> None:
+        """An image can't be used: mark whose it is."""
+        for served in self._served.values():
+            step: lvols.Lvol | None = served.lvol
+            while step is not None:
+                if step.image == image and not step.broken:
+                    step.broken = True
+                    LOG.error('the volume %s is broken: %s', step.alias, text)
+                step = step.parent
+
+    def _is_there(self, served: Served) -> bool:
+        """Whether it has not died with a daemon, or with its volume."""
+        return self._served.get(served.lvol) is served
+
     async def _leave(self, served: Served) -> None:
-        if self._served.get(served.lvol) is not served:
-            return  # it has died with a daemon
+        if not self._is_there(served):
+            return
         served.users -= 1
         if not served.users:
             await self.stop(served)
@@ -236,18 +272,20 @@ class Serving:
         self._traffic.leave(served.address)
         with contextlib.suppress(daemon.Gone):
             if served.device is not None:
-                await self._host.detach(served.device)
+                del self._devices[served.lvol]
+                with contextlib.suppress(OSError):
+                    await self._host.detach(served.device)
             while served.exports:
                 await self._daemon.remove_export(served.exports.pop())
-            await self._daemon.execute('blockdev-del', node_name=served.name)
-            await self._daemon.execute('object-del', id=served.group)
-            await self._graph.release(served.node)
+        await self._daemon.take_away('blockdev-del', node_name=served.name)
+        await self._daemon.take_away('object-del', id=served.group)
+        await self._graph.release(served.node)
 
 
 def _servable(bdev: bdevs.Bdev) -> lvols.Lvol:
     """Only lvols have data."""
     if not isinstance(bdev, lvols.Lvol):
         raise errors.Errno(errno.ENOTSUP)
-    if bdev.broken:
+    if bdev.is_degraded:
         raise errors.Errno(errno.EIO)
     return bdev

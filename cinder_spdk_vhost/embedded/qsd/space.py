@@ -32,11 +32,15 @@ class Space:
         self._directory = directory
         self._told: set[str] = set()
 
-    def look(self, writing: Iterable[str]) -> None:
-        """Say once which of the volumes that are written to can't be."""
+    def full(self) -> bool:
+        """Whether hardly anything can be written any more."""
         about = os.statvfs(self._directory)
         blocks = about.f_bavail if os.geteuid() else about.f_bfree
-        if blocks * about.f_frsize >= _LEAST:
+        return blocks * about.f_frsize < _LEAST
+
+    def look(self, writing: Iterable[str]) -> None:
+        """Say once which of the volumes that are written to can't be."""
+        if not self.full():
             if self._told:
                 LOG.info('there is room under %s again', self._directory)
             self._told.clear()
