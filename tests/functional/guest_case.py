@@ -122,11 +122,30 @@ class GuestTestCase(target_case.TargetTestCase):
         size: int = MIB,
     ) -> None:
         """The disk has blocks with these labels, one after the other."""
+        while not self._has(guest, disk, labels, first, size):
+            half = len(labels) // 2
+            if half < 8:
+                self.assertEqual(
+                    labels,
+                    pattern.read(guest, disk, first, len(labels), size),
+                    f'{disk}, from block {first} of {size} bytes on',
+                )
+            # The half where it begins to differ, to be quick and short.
+            if self._has(guest, disk, labels[:half], first, size):
+                labels, first = labels[half:], first + half
+            else:
+                labels = labels[:half]
+
+    def _has(
+        self,
+        guest: HotplugGuest,
+        disk: str,
+        labels: list[str],
+        first: int,
+        size: int,
+    ) -> bool:
         found = pattern.read_digest(guest, disk, first, len(labels), size)
-        if found != _digest(labels, first, size):
-            self.assertEqual(
-                labels, pattern.read(guest, disk, first, len(labels), size)
-            )
+        return found == _digest(labels, first, size)
 
 
 class GuestHttpTestCase(GuestTestCase, base.HttpTestCase):
