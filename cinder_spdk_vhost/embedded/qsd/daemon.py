@@ -42,7 +42,7 @@ _TRACED = ('blk_co_preadv', 'blk_co_pwritev', 'bdrv_open_common')
 
 _CORRUPTED = 'BLOCK_IMAGE_CORRUPTED'
 
-_START_SECONDS = 20
+_START_SECONDS = 10
 _STOP_SECONDS = 5
 _PIPE_BYTES = 1 << 20
 #: A daemon that lived shorter is started again after a pause.

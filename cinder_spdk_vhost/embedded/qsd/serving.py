@@ -181,7 +181,9 @@ class Serving:
 
     async def from_host(self, bdev: bdevs.Bdev) -> None:
         """Take the device of :meth:`to_host` away."""
-        lvol = _servable(bdev)
+        if not isinstance(bdev, lvols.Lvol):
+            return
+        lvol = bdev
         async with self._locks.one(lvol):
             device = self._devices.pop(lvol, None)
             if device is None:

@@ -1,0 +1,586 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""The embedded target's data where something is wrong with its host."""
+
+import contextlib
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any, ClassVar
+
+from oslotest import base
+from testtools import content
+
+from tests.fixtures import target as targets
+from tests.fixtures.guest import (
+    CommandError,
+    Disk,
+    Guest,
+    pattern,
+    unavailable,
+)
+from tests.functional import crash_case
+from tests.functional.crash_case import MIB
+
+POOL = 'pool'
+ROOT = pathlib.Path(__file__).parents[2]
+DAEMON = 'qemu-storage-daemon'
+
+
+class DataTestCase(base.BaseTestCase):
+    """A target of its own for each test."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        if targets.real_url():
+            self.skipTest('of the embedded target alone')
+        if shutil.which(DAEMON) is None:
+            self.skipTest(f'{DAEMON} is not installed')
+        self.directory = pathlib.Path(tempfile.mkdtemp(prefix='data-'))
+        self.addCleanup(shutil.rmtree, self.directory, ignore_errors=True)
+        self.prepare()
+        self.target = targets.EmbeddedTarget(self.directory, {POOL: '1G'})
+        self.rpc = self.target.rpc
+        self.addOnException(self._attach_log)
+        self.addCleanup(self.target.stop)
+        self.target.start()
+
+    def prepare(self) -> None:
+        """What comes before the target."""
+
+    def _attach_log(self, _: object) -> None:
+        self.addDetail('target.log', content.text_content(self.log[-6000:]))
+
+    @property
+    def log(self) -> str:
+        return self.target.log.read_text(errors='replace')
+
+    @property
+    def images(self) -> pathlib.Path:
+        (store,) = (self.directory / 'state' / 'images').iterdir()
+        return store
+
+    def need_host_disks(self) -> None:
+        if reason := crash_case.host_disks_unavailable():
+            self.skipTest(reason)
+
+    def volume(self, name: str, mib: int = 32, thin: bool = True) -> str:
+        return self.rpc.call(
+            'bdev_lvol_create',
+            lvs_name=POOL,
+            lvol_name=name,
+            size_in_mib=mib,
+            thin_provision=thin,
+        )
+
+    def controller(
+        self, name: str, bdev: str, readonly: bool = False
+    ) -> pathlib.Path:
+        self.rpc.call(
+            'vhost_create_blk_controller',
+            ctrlr=name,
+            dev_name=bdev,
+            readonly=readonly,
+        )
+        return self.target.vhost_dir / name
+
+    def write(self, bdev: str, data: bytes, offset: int = 0) -> None:
+        with (
+            crash_case.host_disk(self.target, bdev) as device,
+            open(device, 'r+b') as file,
+        ):
+            file.seek(offset)
+            file.write(data)
+
+    def read(self, bdev: str, size: int = MIB) -> bytes:
+        return crash_case.read_bdev(self.target, bdev, size)
+
+    def degraded(self) -> set[str]:
+        return {
+            lvol['name']
+            for lvol in self.rpc.call('bdev_lvol_get_lvols', lvs_name=POOL)
+            if lvol['is_degraded']
+        }
+
+    def refused(self, method: str, **params: Any) -> str:
+        error = self.assertRaises(
+            targets.RpcError, self.rpc.call, method, **params
+        )
+        return error.message
+
+    def eventually_logged(self, text: str) -> None:
+        deadline = time.monotonic() + 10
+        while text not in self.log:
+            self.assertLess(time.monotonic(), deadline, f'no {text!r}')
+            time.sleep(0.05)
+
+
+class FullDisk(DataTestCase):
+    """The file system under the state directory is full."""
+
+    MIB: ClassVar[int] = 28
+
+    def prepare(self) -> None:
+        self.need_host_disks()
+        if reason := unavailable():
+            self.skipTest(reason)
+        state = self.directory / 'state'
+        state.mkdir()
+        size = f'size={self.MIB}M'
+        if subprocess.run(
+            ['mount', '-t', 'tmpfs', '-o', size, 'tmpfs', state], check=False
+        ).returncode:
+            self.skipTest('no file systems can be mounted here')
+        self.addCleanup(subprocess.run, ['umount', '--lazy', state])
+
+    def fill(self, guest: Guest) -> None:
+        pattern.write(guest, 'vda', 'much', 0, 2)
+        error = self.assertRaises(
+            CommandError,
+            guest.run,
+            'dd if=/dev/zero of=/dev/vda bs=1M seek=2 count=60 '
+            'oflag=direct conv=notrunc',
+        )
+        self.assertIn('Input/output error', error.errors)
+
+    def test_guest_and_requests(self) -> None:
+        greedy = self.volume('greedy', 128)
+        frugal = self.volume('frugal')
+        other = self.volume('other')
+        self.write(other, b'o' * 8 * MIB)
+        sockets = [
+            self.controller('greedy', greedy),
+            self.controller('frugal', frugal),
+        ]
+        with Guest(Disk(socket) for socket in sockets) as guest:
+            pattern.write(guest, 'vdb', 'kept', 0, 4)
+            self.fill(guest)
+            self.eventually_logged('writes fail on pool/greedy')
+            self.assertNotIn('pool/frugal', self.log)
+            # Others are not harmed.
+            kept = pattern.digest('kept', 0, 4)
+            self.assertEqual(kept, pattern.read_digest(guest, 'vdb', 0, 4))
+            pattern.write(guest, 'vdb', 'again', 1)
+            # What takes room is refused, the rest goes on.
+            full = 'No space left on device'
+            self.assertEqual(
+                full,
+                self.refused(
+                    'bdev_lvol_create',
+                    lvs_name=POOL,
+                    lvol_name='new',
+                    size_in_mib=4,
+                    thin_provision=True,
+                ),
+            )
+            self.assertEqual(
+                full,
+                self.refused(
+                    'bdev_lvol_snapshot',
+                    lvol_name='pool/frugal',
+                    snapshot_name='new',
+                ),
+            )
+            for number in range(200):
+                name = f'other{number % 2}'
+                self.rpc.call(
+                    'bdev_lvol_rename', old_name=other, new_name=name
+                )
+            self.rpc.call(
+                'bdev_set_qos_limit', name=frugal, rw_ios_per_sec=50000
+            )
+            # A target that is killed comes back, disk full or not.
+            self.target.restart(kill=True)
+            for name, bdev in (('greedy', greedy), ('frugal', frugal)):
+                self.controller(name, bdev)
+            self.assertEqual(
+                pattern.digest('again', 1, 1),
+                pattern.read_digest(guest, 'vdb', 1, 1),
+            )
+            self.rpc.call('bdev_lvol_delete', name='pool/other1')
+            # There is room again, for all.
+            pattern.write(guest, 'vda', 'more', 100)
+            self.volume('new', 4)
+            self.assertEqual(
+                ['again', 'kept', 'kept'], pattern.read(guest, 'vdb', 1, 3)
+            )
+            self.assertEqual(['more'], pattern.read(guest, 'vda', 100))
+            self.assertEqual(['much'], pattern.read(guest, 'vda', 1))
+        self.assertEqual(set(), self.degraded())
+
+
+class CorruptedImages(DataTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.need_host_disks()
+
+    def image(self, uuid: str) -> pathlib.Path:
+        return self.images / f'{uuid}.qcow2'
+
+    def damage(self, uuid: str, table: str) -> None:
+        """Put garbage where an image's header says that a table is."""
+        with self.image(uuid).open('r+b') as file:
+            header = file.read(64)
+            l1 = int.from_bytes(header[40:48])
+            file.seek(l1)
+            l2 = int.from_bytes(file.read(8)) & ((1 << 56) - 1)
+            refcounts = int.from_bytes(header[48:56])
+            file.seek({'l1': l1, 'l2': l2, 'refcounts': refcounts}[table])
+            file.write(os.urandom(512))
+
+    def test_at_start(self) -> None:
+        names = ('cut', 'zeroed', 'l1', 'l2', 'refcounts', 'gone', 'sound')
+        uuids = {name: self.volume(name) for name in names}
+        for uuid in uuids.values():
+            self.write(uuid, b'd' * MIB)
+        self.rpc.call(
+            'bdev_lvol_snapshot', lvol_name='pool/l2', snapshot_name='parent'
+        )
+        self.target.stop()
+        os.truncate(self.image(uuids['cut']), 50)
+        size = self.image(uuids['zeroed']).stat().st_size
+        self.image(uuids['zeroed']).write_bytes(bytes(size))
+        for table in ('l1', 'l2', 'refcounts'):
+            self.damage(uuids[table], table)
+        self.target.start()
+        # The snapshot has the image that was l2's, and l2 reads it.
+        broken = {'cut', 'zeroed', 'l1', 'l2', 'parent', 'refcounts'}
+        self.assertEqual(broken, self.degraded())
+        for name in sorted(broken):
+            if name != 'l2':
+                self.assertIn(f'the volume pool/{name} is broken', self.log)
+            self.assertIn(
+                'Input/output error',
+                self.refused(
+                    'vhost_create_blk_controller',
+                    ctrlr=name,
+                    dev_name=f'pool/{name}',
+                ),
+            )
+            self.refused('nbd_start_disk', bdev_name=f'pool/{name}')
+        self.assertNotIn('pool/sound is broken', self.log)
+        self.assertEqual(b'd' * MIB, self.read('pool/sound'))
+        # They can be deleted.
+        for name in ('l2', 'parent', 'cut', 'zeroed', 'l1', 'refcounts'):
+            self.rpc.call('bdev_lvol_delete', name=f'pool/{name}')
+        self.assertEqual(set(), self.degraded())
+
+    def test_under_its_user(self) -> None:
+        uuid, other = self.volume('volume'), self.volume('other')
+        self.write(uuid, b'd' * MIB)
+        self.damage(uuid, 'l2')
+        device = self.rpc.call('nbd_start_disk', bdev_name=uuid)
+        with open(device, 'rb') as file:
+            self.assertRaises(OSError, file.read, MIB)
+        self.eventually_logged('the volume pool/volume is broken')
+        self.assertEqual({'volume'}, self.degraded())
+        self.rpc.call('nbd_stop_disk', nbd_device=device)
+        self.refused('nbd_start_disk', bdev_name=uuid)
+        self.write(other, b'o' * MIB)
+        self.assertEqual(b'o' * MIB, self.read(other))
+
+
+class NoDaemon(DataTestCase):
+    """The daemon is missing, or not what it should be."""
+
+    def fake(self, script: str | None) -> dict[str, str]:
+        """An environment in which the daemon is that script, or missing."""
+        programs = self.directory / 'bin'
+        programs.mkdir(exist_ok=True)
+        for name in ('setpriv', 'sh', 'sleep', 'losetup', 'umount'):
+            path = shutil.which(name)
+            with contextlib.suppress(FileExistsError):
+                os.symlink(str(path), programs / name)
+        (programs / DAEMON).unlink(missing_ok=True)
+        if script is not None:
+            (programs / DAEMON).write_text(f'#!/bin/sh\n{script}\n')
+            (programs / DAEMON).chmod(0o755)
+        return {**os.environ, 'PATH': str(programs)}
+
+    def begin(self, script: str | None, *arguments: str) -> Any:
+        return subprocess.Popen(
+            [
+                *(sys.executable, '-m', 'cinder_spdk_vhost.cmd.target'),
+                *('--socket', str(self.directory / 'other.sock')),
+                *('--state-dir', str(self.directory / 'other')),
+                *arguments,
+            ],
+            cwd=ROOT,
+            env=self.fake(script),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def refuses(
+        self, script: str | None, *arguments: str, seconds: float = 10
+    ) -> str:
+        """What a target that does not start has to say."""
+        process = self.begin(script, *arguments)
+        try:
+            _, said = process.communicate(timeout=seconds + 10)
+        finally:
+            process.kill()
+            process.wait()
+        self.assertEqual(1, process.returncode, said)
+        self.assertNotIn('Traceback', said)
+        return said
+
+    def old(self) -> str:
+        """What answers as an old one does."""
+        program = self.directory / 'old.py'
+        program.write_text(
+            'import json, re, socket, sys\n'
+            'fd = int(re.search(r"fd=(\\d+)", " ".join(sys.argv))[1])\n'
+            'with socket.socket(fileno=fd) as s:\n'
+            '    version = {"major": 5, "minor": 2, "micro": 0}\n'
+            '    about = {"version": {"qemu": version, "package": ""},\n'
+            '             "capabilities": []}\n'
+            '    s.sendall(json.dumps({"QMP": about}).encode() + b"\\n")\n'
+            '    s.recv(1000)\n'
+            '    s.sendall(b\'{"return": {}}\\n\')\n'
+            '    s.recv(1000)\n'
+        )
+        return f'exec {sys.executable} {program} "$@"'
+
+    def test_refused(self) -> None:
+        qsd = ('--data', 'qsd')
+        self.assertIn(f'{DAEMON} is not installed', self.refuses(None, *qsd))
+        self.assertIn(
+            f'{DAEMON} is 5.2.0, needed is 7.2 or later',
+            self.refuses(self.old(), *qsd),
+        )
+        said = self.refuses('echo bad option >&2; exit 1', *qsd)
+        self.assertIn(f'{DAEMON} does not answer', said)
+        self.assertIn('bad option', said)
+        begin = time.monotonic()
+        said = self.refuses('exec sleep 987', *qsd)
+        self.assertIn(f'{DAEMON} does not answer', said)
+        self.assertLess(time.monotonic() - begin, 20)
+
+    def test_books_alone(self) -> None:
+        for script in (None, self.old(), 'exit 1'):
+            process = self.begin(script)
+            socket = self.directory / 'other.sock'
+            rpc = targets.Rpc(f'unix://{socket}')
+            deadline = time.monotonic() + 20
+            while not rpc_answers(rpc):
+                self.assertLess(time.monotonic(), deadline)
+                time.sleep(0.05)
+            process.send_signal(signal.SIGTERM)
+            _, said = process.communicate(timeout=20)
+            self.assertEqual(0, process.returncode, said)
+            self.assertEqual(1, said.count('no data is kept'), said)
+
+    def test_images_without_it(self) -> None:
+        self.need_host_disks()
+        self.write(self.volume('volume'), b'data')
+        self.target.stop()
+        state = ('--state-dir', str(self.directory / 'state'))
+        said = self.refuses(None, *state)
+        self.assertIn('have data, and nobody to keep it', said)
+        self.assertIn(f'{DAEMON} is not installed', said)
+        self.target.start()
+        self.assertEqual(b'data', self.read('pool/volume', 4))
+
+
+def rpc_answers(rpc: targets.Rpc) -> bool:
+    with contextlib.suppress(OSError):
+        return bool(rpc.call('spdk_get_version'))
+    return False
+
+
+class HostDisks(DataTestCase):
+    """Volumes as block devices of the host."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.need_host_disks()
+
+    def left(self) -> list[str]:
+        """Devices and mounts of the target's."""
+        loops = subprocess.run(
+            ['losetup', '-n', '-O', 'NAME,BACK-FILE'],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        mounts = pathlib.Path('/proc/mounts').read_text()
+        return [
+            line
+            for line in (loops + mounts).splitlines()
+            if str(self.directory) in line
+        ]
+
+    def test_two_targets_on_one_directory(self) -> None:
+        second = targets.EmbeddedTarget(self.directory, {POOL: '1G'})
+        second.socket = self.directory / 'second.sock'
+        volume = self.volume('volume')
+        device = self.rpc.call('nbd_start_disk', bdev_name=volume)
+        error = self.assertRaises(RuntimeError, self.start_second)
+        self.assertIn('state directory', str(error))
+        self.assertIn('in use', str(error))
+        # Nothing of the first one's was touched.
+        with open(device, 'r+b') as file:
+            file.write(b'first')
+        self.rpc.call('nbd_stop_disk', nbd_device=device)
+        self.assertEqual(b'first', self.read(volume, 5))
+
+    def start_second(self) -> None:
+        process = subprocess.run(
+            [
+                *(sys.executable, '-m', 'cinder_spdk_vhost.cmd.target'),
+                *('--socket', str(self.directory / 'second.sock')),
+                *('--state-dir', str(self.directory / 'state')),
+            ],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+        self.assertEqual(1, process.returncode)
+        raise RuntimeError(process.stderr)
+
+    def test_bytes_and_limits(self) -> None:
+        volume = self.volume('volume')
+        device = self.rpc.call('nbd_start_disk', bdev_name=volume)
+        self.assertTrue(pathlib.Path(device).is_block_device())
+        data = os.urandom(8 * MIB)
+        with open(device, 'r+b') as file:
+            self.assertEqual(32 * MIB, file.seek(0, os.SEEK_END))
+            file.seek(3 * MIB)
+            file.write(data)
+        self.rpc.call('bdev_set_qos_limit', name=volume, rw_mbytes_per_sec=8)
+        begin = time.monotonic()
+        subprocess.run(
+            [
+                *('dd', f'if={device}', 'of=/dev/null', 'bs=64k'),
+                *('skip=256', 'count=256', 'iflag=direct', 'status=none'),
+            ],
+            check=True,
+        )
+        seconds = time.monotonic() - begin
+        self.assertGreater(seconds, 1.6)
+        self.assertLess(seconds, 4)
+        self.rpc.call('bdev_set_qos_limit', name=volume, rw_mbytes_per_sec=0)
+        io = self.rpc.call('bdev_get_iostat', names=[volume])['bdevs'][0]
+        self.assertLessEqual(8 * MIB, io['bytes_written'])
+        self.assertLessEqual(16 * MIB, io['bytes_read'])
+        self.rpc.call('nbd_stop_disk', nbd_device=device)
+        self.assertEqual([], self.left())
+        self.assertEqual(data, self.read(volume, 12 * MIB)[3 * MIB : 11 * MIB])
+        self.rpc.call(
+            'bdev_lvol_snapshot', lvol_name=volume, snapshot_name='snapshot'
+        )
+        device = self.rpc.call('nbd_start_disk', bdev_name='pool/snapshot')
+        with contextlib.suppress(OSError), open(device, 'r+b') as file:
+            file.write(bytes(8 * MIB))
+        self.rpc.call('nbd_stop_disk', nbd_device=device)
+        self.assertEqual(
+            data, self.read('pool/snapshot', 12 * MIB)[3 * MIB : 11 * MIB]
+        )
+
+    def test_target_killed(self) -> None:
+        volume = self.volume('volume')
+        device = self.rpc.call('nbd_start_disk', bdev_name=volume)
+        with open(device, 'r+b') as file:
+            file.write(b'flushed')
+            file.flush()
+            os.fsync(file.fileno())
+            self.target.kill()
+        self.assertNotEqual([], self.left())
+        self.target.start()
+        self.assertEqual([], self.left())
+        self.assertEqual(b'flushed', self.read(volume, 7))
+
+    def test_daemon_killed(self) -> None:
+        volume = self.volume('volume')
+        device = self.rpc.call('nbd_start_disk', bdev_name=volume)
+        with open(device, 'r+b') as file:
+            file.write(b'flushed')
+            file.flush()
+            os.fsync(file.fileno())
+        pid = crash_case.daemon_pid(self.target)
+        crash_case.kill(pid)
+        crash_case.wait_daemon(self.target, pid)
+        self.rpc.call('nbd_stop_disk', nbd_device=device)
+        self.assertEqual([], self.left())
+        self.assertEqual([], self.rpc.call('nbd_get_disks'))
+        self.assertEqual(b'flushed', self.read(volume, 7))
+
+    def test_deleted_under_its_user(self) -> None:
+        volume = self.volume('volume')
+        device = self.rpc.call('nbd_start_disk', bdev_name=volume)
+        with open(device, 'r+b'):
+            self.rpc.call('bdev_lvol_delete', name=volume)
+            self.assertEqual([], self.rpc.call('nbd_get_disks'))
+        deadline = time.monotonic() + 5
+        while self.left():
+            self.assertLess(time.monotonic(), deadline, self.left())
+            time.sleep(0.05)
+        self.assertEqual([], list(self.images.iterdir()))
+
+
+class Sessions(DataTestCase):
+    def test_one_volume_for_many(self) -> None:
+        if reason := unavailable():
+            self.skipTest(reason)
+        volume = self.volume('volume')
+        first = self.controller('first', volume)
+        second = self.controller('second', volume)
+        fixed = self.controller('fixed', volume, readonly=True)
+        sockets = (first, first, second, fixed)
+        with Guest(Disk(socket) for socket in sockets) as guest:
+            for number, disk in enumerate(('vda', 'vdb', 'vdc')):
+                pattern.write(guest, disk, disk, number)
+            wrote = ['vda', 'vdb', 'vdc']
+            for disk in ('vda', 'vdb', 'vdc', 'vdd'):
+                self.assertEqual(wrote, pattern.read(guest, disk, 0, 3))
+            sessions = {
+                name: len(controller['sessions'])
+                for name, controller in self.target.controllers().items()
+            }
+            self.assertEqual({'first': 2, 'second': 1, 'fixed': 1}, sessions)
+            # Whatever the guest thinks of it, the disk stays as it is.
+            self.assertTrue(guest.disk('vdd').read_only)
+            self.assertRaises(
+                CommandError, pattern.write, guest, 'vdd', 'no', 0
+            )
+            self.assertEqual(wrote, pattern.read(guest, 'vda', 0, 3))
+            self.daemon_dies_often(guest)
+
+    def daemon_dies_often(self, guest: Guest) -> None:
+        job = pattern.start_writer(guest, 'vda', 'often', 1024, 4096)
+        job.wait_line('done')
+        pid = crash_case.daemon_pid(self.target)
+        begin = time.monotonic()
+        for _ in range(5):
+            crash_case.kill(pid)
+            pid = crash_case.wait_daemon(self.target, pid)
+        # One that lived for a moment only is waited for.
+        self.assertLess(3, time.monotonic() - begin)
+        self.assertGreater(20, time.monotonic() - begin)
+        known = len(job.lines)
+        job.wait_line(f'done {1024 + known + 3}')
+        guest.end_job(job)
+        ends = (self.log.count(text) for text in ('ended (', 'not answer'))
+        self.assertEqual(5, sum(ends))
+        self.assertEqual(
+            pattern.digest('often', 1024, known, 4096),
+            pattern.read_digest(guest, 'vdc', 1024, known, 4096),
+        )
