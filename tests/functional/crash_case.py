@@ -103,14 +103,16 @@ def read_bdev(target: targets.Target, bdev: str, size: int) -> bytes:
         return file.read(size)
 
 
-def attach_details(test: Any, target: Any, *texts: Any) -> None:
+def attach_story(test: Any, story: list[str]) -> None:
+    """Show with a failure what was killed before."""
+    test.addDetail('kills', content.text_content('\n'.join(story)))
+
+
+def attach_details(test: Any, target: Any, story: list[str]) -> None:
     """Have a failure show what was killed and what the target said."""
 
     def attach(_: object) -> None:
-        test.addDetail(
-            'kills',
-            content.text_content('\n'.join(str(text) for text in texts)),
-        )
+        attach_story(test, story)
         log = target.log.read_text(errors='replace')
         test.addDetail('target.log', content.text_content(log[-6000:]))
 
@@ -148,18 +150,6 @@ class Victim:
             kill(daemon)
         self.target.restart(kill=kind != 'term')
         self._restore()
-
-    def wait_writing(self, timeout: float = 60) -> None:
-        """Wait until every writer has got on."""
-        before = self.writers.rounds()
-        deadline = time.monotonic() + timeout
-        while True:
-            now = self.writers.rounds()
-            if all(new > old for new, old in zip(now, before, strict=True)):
-                return
-            if time.monotonic() > deadline:
-                raise TimeoutError(f'writers hang at rounds {now}')
-            time.sleep(0.02)
 
     def check(self, bdev: str) -> list[str]:
         """What is wrong now, in the guest or on the disk, if anything."""

@@ -89,17 +89,14 @@ class Kills(base.BaseTestCase):
         self.seed = crash_case.seed()
         self.random = random.Random(self.seed)
         self.story: list[str] = [f'CRASH_SEED={self.seed}']
-        crash_case.attach_details(self, self.target, self)
-
-    def __str__(self) -> str:
-        return '\n'.join(self.story)
+        crash_case.attach_details(self, self.target, self.story)
 
     def kind(self) -> str:
         return self.random.choices(KINDS, _WEIGHTS)[0]
 
     def assert_disk_right(self) -> None:
         """The guest goes on, and what it has written is there."""
-        self.victim.wait_writing()
+        self.victim.writers.wait_writing()
         self.assertEqual([], self.victim.check(self.volume))
 
     def assert_on_disk(self, bdev: str, rounds: list[int]) -> str:
@@ -115,7 +112,7 @@ class KilledProcesses(Kills):
 
     def test_kills(self) -> None:
         for number in range(crash_case.POINTS):
-            self.victim.wait_writing()
+            self.victim.writers.wait_writing()
             kind, delay = self.kind(), self.random.uniform(0, 0.3)
             self.story.append(f'{number}: {kind} after {delay:.3f} s')
             time.sleep(delay)
@@ -142,7 +139,7 @@ class KilledRequests(Kills):
 
     def test_kills(self) -> None:
         for number in range(crash_case.POINTS):
-            self.victim.wait_writing()
+            self.victim.writers.wait_writing()
             method, params = self.request()
             # Under a load the long ones take tenths of a second.
             longest = self.random.choice((0.02, 0.2))
@@ -170,7 +167,7 @@ class KilledRequests(Kills):
             name, params = self.snapshot()
             self.target.rpc.call('bdev_lvol_snapshot', **params)
             names.append(name)
-            self.victim.wait_writing()
+            self.victim.writers.wait_writing()
         kinds = ['snapshot', 'resize', 'limit', 'delete', 'delete']
         kinds += ['inflate', 'decouple', 'clone']
         if len(names) > 3:
