@@ -22,6 +22,7 @@ import uuid
 
 from cinder_spdk_vhost.embedded import errors
 
+U8 = (1 << 8) - 1
 U16 = (1 << 16) - 1
 U32 = (1 << 32) - 1
 U64 = (1 << 64) - 1
@@ -72,6 +73,7 @@ def _integer(low: int, high: int) -> Decoder:
     return decode
 
 
+uint8 = _integer(0, U8)
 uint16 = _integer(0, U16)
 uint32 = _integer(0, U32)
 uint64 = _integer(0, U64)

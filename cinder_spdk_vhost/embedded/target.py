@@ -18,16 +18,17 @@ from cinder_spdk_vhost.embedded import (
     bdevs,
     dataplane,
     disks,
+    keyring,
     lvols,
     lvstores,
     methods,
-    nvmf,
     reactors,
     rpc,
     store,
     vhost,
     volumes,
 )
+from cinder_spdk_vhost.embedded.nvmf import subsystems
 
 methods.load()
 
@@ -61,7 +62,8 @@ class Target:
         self.vhost = vhost.Vhost(
             vhost_dir, self.bdevs, self.reactors, self.plane
         )
-        self.nvmf = nvmf.Nvmf()
+        self.nvmf = subsystems.Nvmf()
+        self.keyring = keyring.Keyring()
         self.disks = disks.Disks(self.bdevs, self.plane)
         self.malloc_count = 0
         self.methods = tuple(rpc.METHODS)

@@ -22,7 +22,7 @@ from typing import Any
 
 UUID = re.compile(r'[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}')
 _NGUID = re.compile(r'[0-9A-F]{32}')
-_FILES_DIR = re.compile(r'"(?:/var/lib/spdk|/dev/shm)/')
+_FILES_DIR = re.compile(r'"(?:/var/lib/spdk|/dev/shm|/run/spdk)/')
 _VHOST_DIR = re.compile(r'/run/spdk/[0-9a-z]+\.vhost')
 
 #: Members that tell a time, a process or a build.
@@ -80,7 +80,12 @@ class Paths:
         """A path of either side, comparable."""
         text = _VHOST_DIR.sub('VHOST', text)
         text = text.replace(self._vhost_dir, 'VHOST')
-        for directory in (self._files, '/var/lib/spdk', '/dev/shm'):
+        for directory in (
+            self._files,
+            '/var/lib/spdk',
+            '/dev/shm',
+            '/run/spdk',
+        ):
             text = text.replace(directory, 'FILES')
         return text
 

@@ -106,6 +106,13 @@ class Replay:
         with open(path, 'ab') as file:
             file.truncate(size)
 
+    def key(self, name: str, text: str = '', mode: int = 0o600) -> None:
+        """Have a key file there."""
+        path = os.path.join(self._files, name)
+        with open(path, 'w', encoding='ascii') as file:
+            file.write(text)
+        os.chmod(path, mode)
+
     def vhost_file(self, name: str) -> None:
         """Have a plain file among the vhost sockets."""
         path = os.path.join(self.target.vhost_dir, name)

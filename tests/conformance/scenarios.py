@@ -12,12 +12,16 @@
 
 """What happened beside the requests, for each recording."""
 
+import base64
 import signal
+from typing import Any
+import zlib
 
 from tests.conformance.replay import Replay, Scenario, Step
 
 _GIB = 1 << 30
 _MIB = 1 << 20
+_PORT = {'trtype': 'TCP', 'traddr': '127.0.0.1', 'trsvcid': '4420'}
 
 
 def _make_mallocs(replay: Replay, *names: str, blocks: int = 16384) -> None:
@@ -50,6 +54,10 @@ def _store(
     )
 
 
+def _tcp(replay: Replay) -> None:
+    replay.call('nvmf_create_transport', trtype='TCP')
+
+
 def _files(replay: Replay) -> None:
     for name in ('aio0.img', 'aio1.img', 'uring0.img'):
         replay.file(name, 2 * _GIB)
@@ -72,7 +80,29 @@ def _lvs0(replay: Replay) -> None:
     _store(replay, 'lvs0', 'A0', 'aio0.img')
 
 
+def _keys(replay: Replay) -> None:
+    for name in ('k1.key', 'k2.key', 'bad.key'):
+        replay.key(name)
+    replay.key('open.key', mode=0o644)
+
+
+def _psk(size: int, hashed: str) -> str:
+    key = bytes(range(size))
+    key += zlib.crc32(key).to_bytes(4, 'little')
+    return f'NVMeTLSkey-1:{hashed}:{base64.b64encode(key).decode()}:'
+
+
+def _more_keys(replay: Replay) -> None:
+    replay.key('dh.key', 'DHHC-1:00:')
+    replay.key('open.key', mode=0o640)
+    replay.key('exec.key', mode=0o700)
+    replay.key('psk.key', _psk(32, '01'))
+    replay.key('psk48.key', _psk(48, '02'))
+    replay.key('badpsk.key', 'NVMeTLSkey-1:01:AAAA:')
+
+
 def _nvmf(replay: Replay) -> None:
+    _keys(replay)
     _lvs0(replay)
     replay.call(
         'bdev_lvol_create', lvs_name='lvs0', lvol_name='nssnap', size_in_mib=4
@@ -158,6 +188,13 @@ def _saved_config(replay: Replay, *, vhost: bool) -> None:
         r_mbytes_per_sec=5,
     )
     replay.call('bdev_set_qos_limit', name='CM2', rw_ios_per_sec=4000)
+    nqn = 'nqn.2016-06.io.spdk:cfg'
+    _tcp(replay)
+    replay.call('nvmf_create_subsystem', nqn=nqn, serial_number='CFG1')
+    replay.call(
+        'nvmf_subsystem_add_host', nqn=nqn, host='nqn.2016-06.io.spdk:h'
+    )
+    replay.call('nvmf_subsystem_add_listener', nqn=nqn, listen_address=_PORT)
     if vhost:
         replay.call(
             'vhost_create_blk_controller', ctrlr='cv', dev_name='clvs/v1'
@@ -236,6 +273,73 @@ def _remote_guest(replay: Replay) -> None:
     )
 
 
+_ONE = '6f0c7d1e-1111-4222-8333-0123456789ab'
+_HOSTS = ('nqn.2016-06.io.spdk:host1', 'nqn.2016-06.io.spdk:self')
+
+
+def _export(
+    replay: Replay, volume: str, bdev: str, *hosts: str, **options: Any
+) -> None:
+    nqn = f'nqn.2016-06.io.spdk:{volume}'
+    replay.call(
+        'nvmf_create_subsystem',
+        nqn=nqn,
+        serial_number='V1',
+        max_namespaces=1,
+        **options,
+    )
+    namespace = {
+        'bdev_name': bdev,
+        'uuid': volume,
+        'nguid': volume.replace('-', ''),
+    }
+    replay.call('nvmf_subsystem_add_ns', nqn=nqn, namespace=namespace)
+    for host in hosts:
+        replay.call('nvmf_subsystem_add_host', nqn=nqn, host=host)
+    replay.call('nvmf_subsystem_add_listener', nqn=nqn, listen_address=_PORT)
+
+
+def _two_volumes(replay: Replay) -> None:
+    _tcp(replay)
+    _store(replay, 'L', 'A', 'x2-s.img')
+    for name, uuid in (
+        ('v', 'c6dcb174-5729-41aa-b014-661c530aec12'),
+        ('w', 'da47d48d-599e-4f86-b403-bfa11a759d27'),
+    ):
+        replay.lvol(uuid, lvs_name='L', lvol_name=name, size_in_mib=64)
+
+
+def _two_volumes_again(replay: Replay) -> None:
+    replay.restart()
+    _tcp(replay)
+    replay.call(
+        'bdev_aio_create',
+        name='A',
+        filename='/var/lib/spdk/x2-s.img',
+        block_size=4096,
+    )
+
+
+def _late_placeholder(replay: Replay) -> None:
+    _tcp(replay)
+    _store(replay, 'L', 'A', 'x2-s.img')
+    uuid = '7c9bb118-4236-40c4-8103-045c752179ca'
+    replay.lvol(uuid, lvs_name='L', lvol_name='v', size_in_mib=64)
+    _export(replay, _ONE, 'L/v', *_HOSTS)
+
+
+def _with_ana(replay: Replay) -> None:
+    replay.call('nvmf_delete_subsystem', nqn=f'nqn.2016-06.io.spdk:{_ONE}')
+    replay.call('vhost_delete_controller', ctrlr=_ONE)
+    _export(replay, _ONE, 'L/v', *_HOSTS, ana_reporting=True)
+
+
+def _two_hosts(replay: Replay) -> None:
+    _tcp(replay)
+    _make_mallocs(replay, 'M')
+    _export(replay, _ONE, 'M')
+
+
 def _small_pool(replay: Replay) -> None:
     _store(replay, 'p', 'aio_p', 'p.img')
 
@@ -278,6 +382,7 @@ SCENARIOS = {
         after=('03-bdev', '04-lvol', '04b-lvol-more', '05-qos')
     ),
     '06-nvmf-target': Scenario(prologue=_nvmf),
+    '06c-masking-dhchap-target': Scenario(prologue=_keys),
     '08-vhost': Scenario(
         prologue=_vhost,
         before={25: lambda replay: replay.vhost_file('plain')},
@@ -313,6 +418,11 @@ SCENARIOS = {
         prologue=lambda replay: replay.file('x2-s.img', _GIB),
         before={5: _guest_on('v1'), 11: _guest_off('v1')},
     ),
+    '22-loopback': Scenario(after=('21-migr-storage',)),
+    '24-qemu-migration-storage': Scenario(
+        prologue=lambda replay: replay.file('x2-s.img', _GIB),
+        before={5: _guest_on(_ONE), 10: _guest_off(_ONE), 12: _guest_on(_ONE)},
+    ),
     '25-qos-sequences': Scenario(
         prologue=_qos,
         before={
@@ -323,7 +433,7 @@ SCENARIOS = {
             71: _guest_was_on('d'),
         },
     ),
-    '28-many': Scenario(),
+    '28-many': Scenario(prologue=_tcp),
     '29-chain-restart': Scenario(
         prologue=_chain,
         before={
@@ -338,6 +448,10 @@ SCENARIOS = {
     '30-live-intr': Scenario(
         prologue=_live, before={12: _restart, 14: _restart, 16: _restart}
     ),
+    '31-remote-restart-storage': Scenario(
+        prologue=_two_volumes,
+        before={10: _two_volumes_again, 20: _two_volumes_again},
+    ),
     '33-identity-notify': Scenario(
         before={4: _restart, 7: _bdevperf, 8: _guest_off('v')}
     ),
@@ -347,9 +461,14 @@ SCENARIOS = {
     '35-more-storage': Scenario(
         prologue=_more, before={1: _remote_guest, 12: _more_again}
     ),
+    '37-late-placeholder-storage': Scenario(
+        prologue=_late_placeholder, before={5: _with_ana}
+    ),
     '38-crash-metadata': Scenario(
         prologue=lambda replay: replay.file('x2-n.img', _GIB),
         before=dict.fromkeys(range(11), _restart),
     ),
+    '40-two-hosts-storage': Scenario(prologue=_two_hosts),
     '42-nbd': Scenario(prologue=_small_pool),
+    '43-nvmf': Scenario(prologue=_more_keys),
 }

@@ -26,6 +26,8 @@ _MODULES = (
     'lvol',
     'vhost',
     'nvmf',
+    'nvmf_access',
+    'keyring',
     'disks',
 )
 

@@ -16,7 +16,9 @@ import errno
 import re
 from typing import TYPE_CHECKING, Any
 
-from cinder_spdk_vhost.embedded import decode, errors, nvmf, outcome
+from cinder_spdk_vhost.embedded import decode, errors, outcome
+from cinder_spdk_vhost.embedded.methods import nvmf_common as common
+from cinder_spdk_vhost.embedded.nvmf import subsystems
 from cinder_spdk_vhost.embedded.rpc import method
 
 if TYPE_CHECKING:
@@ -24,23 +26,6 @@ if TYPE_CHECKING:
 
 _SERIAL_MAX = 20
 _MODEL_MAX = 40
-
-_INVALID = errors.RpcError(errors.INVALID_PARAMS, 'Invalid parameters')
-
-
-def _params(
-    required: dict[str, decode.Decoder] | None = None,
-    optional: dict[str, decode.Decoder] | None = None,
-    *,
-    may_be_absent: bool = False,
-) -> decode.Params:
-    return decode.Params(
-        required,
-        optional,
-        may_be_absent=may_be_absent,
-        code=_INVALID.code,
-        message=_INVALID.message,
-    )
 
 
 def _hex(digits: int) -> decode.Decoder:
@@ -55,36 +40,34 @@ def _hex(digits: int) -> decode.Decoder:
     return decoder
 
 
-def _check_target(p: dict[str, Any]) -> None:
-    name = p.get('tgt_name', nvmf.TARGET)
-    if name != nvmf.TARGET:
+def _printable(limit: int) -> decode.Decoder:
+    pattern = re.compile(f'[ -~]{{,{limit}}}')
+
+    def decoder(value: Any) -> str:
+        text = decode.string(value)
+        if pattern.fullmatch(text) is None:
+            raise decode.DecodeFailed
+        return text
+
+    return decoder
+
+
+def _zeroes_exponent(kib: int) -> int:
+    """What a size in KiB is as a power of two of pages of 4 KiB."""
+    if kib and (kib < 8 or kib & (kib - 1)):
         raise errors.RpcError(
-            errors.INTERNAL_ERROR, f'Unable to find target {name}'
+            errors.INVALID_PARAMS, f'Invalid max_write_zeroes_size_kib {kib}'
         )
-
-
-def _find(target: 'Target', p: dict[str, Any]) -> nvmf.Subsystem:
-    _check_target(p)
-    subsystem = target.nvmf.find(p['nqn'])
-    if subsystem is None:
-        raise _INVALID
-    if subsystem.changing:
-        raise errors.RpcError(errors.INTERNAL_ERROR, 'Internal error')
-    return subsystem
-
-
-def _printable(text: str, limit: int) -> bool:
-    return len(text) <= limit and all(' ' <= letter <= '~' for letter in text)
+    return (kib >> 2).bit_length() - 1 if kib else 0
 
 
 @method(
     'nvmf_create_subsystem',
-    _params(
-        {'nqn': decode.string},
+    common.params(
+        common.NQN,
         {
-            'serial_number': decode.string,
-            'model_number': decode.string,
-            'tgt_name': decode.string,
+            'serial_number': _printable(_SERIAL_MAX),
+            'model_number': _printable(_MODEL_MAX),
             'max_namespaces': decode.uint32,
             'allow_any_host': decode.boolean,
             'ana_reporting': decode.boolean,
@@ -92,66 +75,65 @@ def _printable(text: str, limit: int) -> bool:
             'max_cntlid': decode.uint16,
             'max_discard_size_kib': decode.uint64,
             'max_write_zeroes_size_kib': decode.uint64,
+            'dmrsl': decode.uint32,
+            'wzsl': decode.uint8,
             'passthrough': decode.boolean,
             'enable_nssr': decode.boolean,
         },
     ),
 )
 def nvmf_create_subsystem(target: 'Target', p: dict[str, Any]) -> Any:
-    """A new subsystem."""
-    _check_target(p)
-    low = p.get('min_cntlid', 1)
-    high = p.get('max_cntlid', nvmf.MAX_CNTLID)
+    """A new subsystem; it is there at once, and starts a little later."""
+    common.check_target(
+        p,
+        errors.RpcError(
+            errors.INTERNAL_ERROR,
+            f'Unable to find target {p.get("tgt_name")}',
+        ),
+    )
+    options = dict(p)
+    if 'max_discard_size_kib' in p:
+        options['dmrsl'] = p['max_discard_size_kib'] * 2 & decode.U32
+    if 'max_write_zeroes_size_kib' in p:
+        options['wzsl'] = _zeroes_exponent(p['max_write_zeroes_size_kib'])
+    low = p.get('min_cntlid', subsystems.MIN_CNTLID)
+    high = p.get('max_cntlid', subsystems.MAX_CNTLID)
     try:
-        subsystem = target.nvmf.create(p['nqn'], p)
+        subsystem = target.nvmf.create(p['nqn'], options)
     except errors.Errno as error:
         raise errors.RpcError(
             errors.INTERNAL_ERROR, f'Unable to create subsystem {p["nqn"]}'
         ) from error
-    refused = None
-    if not _printable(p.get('serial_number', ''), _SERIAL_MAX) or (
-        not _printable(p.get('model_number', ''), _MODEL_MAX)
-    ):
-        refused = _INVALID
-    elif not 0 < low <= high <= nvmf.MAX_CNTLID:
-        refused = errors.RpcError(
+    if not subsystems.MIN_CNTLID <= low <= high <= subsystems.MAX_CNTLID:
+        target.nvmf.delete(subsystem)
+        raise errors.RpcError(
             errors.INVALID_PARAMS, f'Invalid cntlid range [{low}-{high}]'
         )
-    if refused is not None:
-        target.nvmf.delete(subsystem)
-        raise refused
-
-    def finish() -> bool:
-        subsystem.changing = False
-        return True
-
-    return outcome.Deferred(finish)
-
-
-@method(
-    'nvmf_delete_subsystem',
-    _params({'nqn': decode.string}, {'tgt_name': decode.string}),
-)
-def nvmf_delete_subsystem(target: 'Target', p: dict[str, Any]) -> Any:
-    """Delete a subsystem and give its bdevs up."""
-    _check_target(p)
-    subsystem = target.nvmf.find(p['nqn'])
-    if subsystem is None:
-        raise _INVALID
-    target.nvmf.delete(subsystem)
     return outcome.Deferred(lambda: True)
+
+
+@method('nvmf_delete_subsystem', common.params(common.NQN))
+def nvmf_delete_subsystem(target: 'Target', p: dict[str, Any]) -> Any:
+    """Delete a subsystem and give its bdevs up.
+
+    It can be seen until that is done, and its name is taken as long.
+    """
+    subsystem = common.find(target, p)
+    if subsystem.deleted:
+        raise errors.RpcError(
+            errors.INTERNAL_ERROR, 'Subsystem is already being destroyed.'
+        )
+    subsystem.deleted = True
+    return outcome.Deferred(common.done(lambda: target.nvmf.delete(subsystem)))
 
 
 @method(
     'nvmf_get_subsystems',
-    _params(
-        optional={'nqn': decode.string, 'tgt_name': decode.string},
-        may_be_absent=True,
-    ),
+    common.params(optional=common.NQN, may_be_absent=True),
 )
 def nvmf_get_subsystems(target: 'Target', p: dict[str, Any]) -> Any:
     """One subsystem, or all."""
-    _check_target(p)
+    common.check_target(p)
     if 'nqn' not in p:
         return [subsystem.describe() for subsystem in target.nvmf.all()]
     subsystem = target.nvmf.find(p['nqn'])
@@ -177,46 +159,68 @@ _NAMESPACE = decode.Params(
 
 @method(
     'nvmf_subsystem_add_ns',
-    _params(
-        {'nqn': decode.string, 'namespace': _NAMESPACE.members},
-        {'tgt_name': decode.string},
+    common.params(
+        {**common.NQN, 'namespace': _NAMESPACE.members}, relaxed=True
     ),
 )
 def nvmf_subsystem_add_ns(target: 'Target', p: dict[str, Any]) -> Any:
     """Put a bdev into a subsystem: it is claimed, and has a channel."""
-    subsystem = _find(target, p)
-    namespace = p['namespace']
-    bdev = target.bdevs.find(namespace['bdev_name'])
-    if (
-        bdev is None
-        or namespace.get('anagrpid', 1) > subsystem.max_namespaces
-        or namespace.get('anagrpid', 1) == 0
-    ):
-        raise _INVALID
-    ids = {
-        name: namespace[name]
-        for name in ('nguid', 'eui64', 'uuid')
-        if name in namespace
-    }
-    try:
-        number = subsystem.add(bdev, namespace.get('nsid'), ids)
-    except errors.Errno:
-        raise _INVALID from None
-    return outcome.Deferred(lambda: number)
+    subsystem = common.find(target, p)
+    wanted = p['namespace']
+
+    def add() -> int:
+        bdev = target.bdevs.get(wanted['bdev_name'])
+        return subsystem.add(bdev, wanted)
+
+    return common.when_paused(subsystem, add)
 
 
 @method(
     'nvmf_subsystem_remove_ns',
-    _params(
-        {'nqn': decode.string, 'nsid': decode.uint32},
-        {'tgt_name': decode.string},
-    ),
+    common.params({**common.NQN, 'nsid': decode.uint32}),
 )
 def nvmf_subsystem_remove_ns(target: 'Target', p: dict[str, Any]) -> Any:
     """Take a bdev out of a subsystem."""
-    subsystem = _find(target, p)
-    try:
-        subsystem.remove(p['nsid'])
-    except errors.Errno:
-        raise _INVALID from None
-    return outcome.Deferred(lambda: True)
+    subsystem = common.find(target, p)
+    return common.when_paused(
+        subsystem, common.done(lambda: subsystem.remove(p['nsid']))
+    )
+
+
+@method(
+    'nvmf_subsystem_set_ns_ana_group',
+    common.params(
+        {**common.NQN, 'nsid': decode.uint32, 'anagrpid': decode.uint32}
+    ),
+)
+def nvmf_subsystem_set_ns_ana_group(
+    target: 'Target', p: dict[str, Any]
+) -> Any:
+    """Move a namespace to another group."""
+    subsystem = common.find(target, p)
+    return common.when_paused(
+        subsystem,
+        common.done(lambda: subsystem.set_ana_group(p['nsid'], p['anagrpid'])),
+    )
+
+
+def _visibility(name: str, *, visible: bool) -> None:
+    def change(target: 'Target', p: dict[str, Any]) -> Any:
+        subsystem = common.find(target, p)
+        return common.when_paused(
+            subsystem,
+            common.done(
+                lambda: subsystem.show_to(
+                    p['nsid'], p['host'], visible=visible
+                )
+            ),
+        )
+
+    takes = common.params(
+        {**common.NQN, 'nsid': decode.uint32, 'host': decode.string}
+    )
+    method(name, takes)(change)
+
+
+_visibility('nvmf_ns_add_host', visible=True)
+_visibility('nvmf_ns_remove_host', visible=False)
