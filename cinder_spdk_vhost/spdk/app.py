@@ -28,6 +28,18 @@ class Version:
     number: tuple[int, int]
 
 
+@dataclasses.dataclass(frozen=True)
+class Process:
+    """What tells one run of a target from the next.
+
+    :ivar uptime: seconds since its first thread started; grows with the
+        clock as long as it is the same run
+    """
+
+    pid: int
+    uptime: float
+
+
 def _parse(result: dict[str, Any]) -> Version:
     fields = result['fields']
     return Version(result['version'], (fields['major'], fields['minor']))
@@ -41,3 +53,19 @@ def get_version() -> Request[Version]:
 def get_methods() -> Request[frozenset[str]]:
     """Names of the RPCs that this build has."""
     return Request('rpc_get_methods', mutates=False, parse=frozenset)
+
+
+def _parse_process(result: dict[str, Any]) -> Process:
+    elapsed = max(
+        thread['elapsed']
+        for reactor in result['reactors']
+        for thread in reactor['lw_threads']
+    )
+    return Process(result['pid'], elapsed / result['tick_rate'])
+
+
+def get_process() -> Request[Process]:
+    """Which run of the target this is."""
+    return Request(
+        'framework_get_reactors', mutates=False, parse=_parse_process
+    )
