@@ -169,6 +169,8 @@ class FullDisk(DataTestCase):
         ]
         with Guest(Disk(socket) for socket in sockets) as guest:
             pattern.write(guest, 'vdb', 'kept', 0, 4)
+            # Whoever wrote in the last second is named.
+            time.sleep(2)
             self.fill(guest)
             self.eventually_logged('writes fail on pool/greedy')
             self.assertNotIn('pool/frugal', self.log)

@@ -32,5 +32,18 @@ What QSD 7.2 can't be made to do, and a real target does:
   that volume's chain is refused as busy.
 - Work on a chain (copying in an inflate, for example) holds up guests that
   connect to volumes of the same chain.
+- Packed rings: ``packed_ring`` of a controller has no effect.
+- Requests under way are not counted: ``inflight_task_cnt`` is 0.
+- QSD believes what a guest's QEMU says of its rings. The relay checks sizes
+  and indices; a hostile QEMU (not its guest) could still crash the daemon.
 - NVMe-oF: subsystems are kept in the books, and no data is served.
+
+What is worked around, by ``embedded/vhost_user`` where it is about messages:
+
+- QSD aborts when a guest's connection is closed while its rings have
+  requests: an export is removed before its socket is closed.
+- It does not wait for requests when a ring is stopped: the relay does.
+- It keeps record of requests under way and does not say so: the relay does.
+- It tells guests of no new size before 8.1: the relay does.
+- A default export hides flushes: exports are made with ``writethrough``.
 """

@@ -26,7 +26,7 @@ import itertools
 import logging
 import os
 
-from cinder_spdk_vhost.embedded import bdevs, errors, lvols
+from cinder_spdk_vhost.embedded import bdevs, errors, lvols, qos
 from cinder_spdk_vhost.embedded.qsd import (
     daemon,
     families,
@@ -156,8 +156,9 @@ class Serving:
             async with self._locks.one(lvol):
                 if self._is_there(served) and name in served.exports:
                     served.exports.discard(name)
-                    with contextlib.suppress(daemon.Gone):
-                        await self._daemon.remove_export(name)
+                    if served.users == 1:
+                        await self._unlimit(served)
+                    await self._remove(name)
                     await self._leave(served)
 
         return Disk(f'/proc/self/fd/{self._run_directory}/{name}.sock', close)
@@ -239,12 +240,28 @@ class Serving:
 
     async def limit(self, served: Served) -> None:
         """Set the limits that the books have."""
+        await self._set_limits(served, served.lvol.qos.limits)
+
+    async def _set_limits(self, served: Served, wanted: qos.Limits) -> None:
         await self._daemon.execute(
             'qom-set',
             path=f'/objects/{served.group}',
             property='limits',
-            value=limits.for_qemu(served.lvol.qos.limits),
+            value=limits.for_qemu(wanted),
         )
+
+    async def _unlimit(self, served: Served) -> None:
+        """Let what is queued by the limits go: an export's end waits for it.
+
+        Only where no other user is left to take advantage of it.
+        """
+        with contextlib.suppress(daemon.Refused, daemon.Gone):
+            await self._set_limits(served, qos.NO_LIMITS)
+
+    async def _remove(self, export: str) -> None:
+        """Take an export away; a daemon that ends has done it by itself."""
+        with contextlib.suppress(daemon.Refused, daemon.Gone):
+            await self._daemon.remove_export(export)
 
     def corrupted(self, image: str | None, text: str) -> None:
         """An image can't be used: mark whose it is."""
@@ -272,13 +289,13 @@ class Serving:
         self._daemon.drain()
         del self._served[served.lvol]
         self._traffic.leave(served.address)
-        with contextlib.suppress(daemon.Gone):
-            if served.device is not None:
-                del self._devices[served.lvol]
-                with contextlib.suppress(OSError):
-                    await self._host.detach(served.device)
-            while served.exports:
-                await self._daemon.remove_export(served.exports.pop())
+        if served.device is not None:
+            del self._devices[served.lvol]
+            with contextlib.suppress(OSError, daemon.Gone):
+                await self._host.detach(served.device)
+        await self._unlimit(served)
+        while served.exports:
+            await self._remove(served.exports.pop())
         await self._daemon.take_away('blockdev-del', node_name=served.name)
         await self._daemon.take_away('object-del', id=served.group)
         await self._graph.release(served.node)

@@ -21,8 +21,9 @@ import os
 
 LOG = logging.getLogger(__name__)
 
-#: What the daemon takes at once for a little data and its place in tables.
-_LEAST = 1 << 20
+#: Bytes. A write that failed gives back what it had taken, so that there is
+#: some room again: more than the largest write must be left.
+_LEAST = 4 << 20
 
 
 class Space:

@@ -31,13 +31,13 @@ class SpaceTest(unittest.TestCase):
         return mock.Mock(f_bavail=self.free, f_bfree=self.free, f_frsize=4096)
 
     def test_room(self) -> None:
-        self.free = 256
+        self.free = 1024
         self.assertFalse(self.space.full())
         with self.assertNoLogs(space.LOG):
             self.space.look(['pool/a'])
 
     def test_full(self) -> None:
-        self.free = 255
+        self.free = 1023
         self.assertTrue(self.space.full())
         with self.assertLogs(space.LOG) as logs:
             self.space.look(['pool/b', 'pool/a'])
