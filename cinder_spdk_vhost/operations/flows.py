@@ -23,14 +23,16 @@ more than what is sent to the target; and no flow is ever taken up again by
 another process, which is what its engine is for: truth is on the target.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import contextlib
 import dataclasses
+import types
 from typing import Any
 
 from oslo_log import log as logging
 
 from cinder_spdk_vhost import rpc
+from cinder_spdk_vhost.operations import target as spdk_target
 
 LOG = logging.getLogger(__name__)
 
@@ -70,18 +72,92 @@ class Step:
             later(self.name, self.undo)
 
 
+@dataclasses.dataclass(frozen=True)
+class Sent:
+    """A step that is one request, and can travel with others.
+
+    :ivar name: what it does, in words
+    :ivar mutation: the request, and the look whether it was done
+    :ivar undo: must succeed where there is nothing to undo
+    :ivar later: takes over the undoing that cannot be done now; None is
+        what the flow has
+    """
+
+    name: str
+    mutation: spdk_target.Mutation
+    undo: Action
+    later: Later | None = None
+
+
+class Flow:
+    """Steps of which some are only known when those before are done.
+
+    A context manager: an exception takes back what was done in it, in the
+    opposite order.
+
+    :param later: takes over what could not be undone now
+    """
+
+    def __init__(self, later: Later) -> None:
+        self._later = later
+        self._undoing = contextlib.ExitStack()
+
+    def __enter__(self) -> 'Flow':
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: types.TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self._undoing.pop_all()
+        else:
+            self._undoing.close()
+
+    def perform(self, step: Step) -> None:
+        """Do one step.
+
+        :raises: what its action raised
+        """
+        try:
+            step.perform()
+        except rpc.OutcomeUnknown:
+            self._undoing.callback(step.take_back, self._later)
+            raise
+        self._undoing.callback(step.take_back, self._later)
+
+    def together(
+        self, target: spdk_target.Target, steps: Sequence[Sent]
+    ) -> None:
+        """Do several steps, in one round trip and in this order.
+
+        :raises rpc.RPCError: the first failure
+        """
+        errors = target.settle_each(*(step.mutation for step in steps))
+        for step, error in zip(steps, errors, strict=True):
+            if error is None or isinstance(error, rpc.OutcomeUnknown):
+                back = Step(step.name, _done, step.undo)
+                self._undoing.callback(
+                    back.take_back, step.later or self._later
+                )
+        for step, error in zip(steps, errors, strict=True):
+            if error is not None:
+                error.add_note(step.name)
+                raise error
+
+
+def _done() -> None:
+    """It was, with others."""
+
+
 def run(later: Later, *steps: Step) -> None:
     """Run the steps in order; on failure undo in the opposite order.
 
     :param later: takes over what could not be undone now
     :raises: the error of the step that failed
     """
-    with contextlib.ExitStack() as undoing:
+    with Flow(later) as flow:
         for step in steps:
-            try:
-                step.perform()
-            except rpc.OutcomeUnknown:
-                undoing.callback(step.take_back, later)
-                raise
-            undoing.callback(step.take_back, later)
-        undoing.pop_all()
+            flow.perform(step)

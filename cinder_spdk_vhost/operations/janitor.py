@@ -35,10 +35,15 @@ Action = Callable[[], object]
 
 @dataclasses.dataclass(frozen=True)
 class _Job:
-    """:ivar guard: the lvols that are locked meanwhile, for undoings"""
+    """Something to do.
+
+    :ivar guard: the lvols that are locked meanwhile, for undoings
+    :ivar host: whom alone an undoing concerns; None is anybody
+    """
 
     action: Action
     guard: tuple[str, ...] = ()
+    host: str | None = None
 
 
 class Janitor:
@@ -77,30 +82,36 @@ class Janitor:
         """Have a job done. One that waits under that name is replaced."""
         self._add(name, _Job(action))
 
-    def undo_later(self, *lvols: str) -> flows.Later:
+    def undo_later(self, *lvols: str, host: str | None = None) -> flows.Later:
         """Where a flow hands the undoings that it could not do.
 
         They run under the locks of these lvols, which are those that the
         flow holds, unless somebody says :meth:`forget` of the first.
+
+        :param host: whom alone they concern
         """
 
         def later(what: str, undo: flows.Action) -> None:
-            job = _Job(undo, guard=lvols)
+            job = _Job(undo, guard=lvols, host=host)
             with self._changed:
                 self._waiting[f'undo {what}'] = job
 
         return later
 
-    def forget(self, lvol: str) -> None:
+    def forget(self, lvol: str, host: str | None = None) -> None:
         """Drop undoings on an lvol: what they would undo is wanted now.
 
         When it returns, none runs either. The caller may hold the lvol's
         lock or not.
+
+        :param host: who wants it; what concerns others alone stays
         """
         with self._changed:
             for jobs in (self._jobs, self._waiting):
                 for name in [
-                    n for n, j in jobs.items() if lvol in j.guard[:1]
+                    n
+                    for n, j in jobs.items()
+                    if lvol in j.guard[:1] and j.host in (None, host)
                 ]:
                     del jobs[name]
             self._changed.wait_for(lambda: lvol not in self._undoing[:1])

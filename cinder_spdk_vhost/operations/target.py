@@ -68,7 +68,7 @@ class Target:
         answers = self._client.gather(*requests)
         found: list[Any] = []
         for request, answer in zip(requests, answers, strict=True):
-            if isinstance(answer, rpc.NotFound) or (
+            if isinstance(answer, (rpc.NotFound, *request.absent)) or (
                 request.optional and isinstance(answer, rpc.MethodNotFound)
             ):
                 found.append(None)
@@ -124,17 +124,22 @@ class Target:
 
         :raises rpc.RPCError: the first failure; the others were sent
         """
+        for error in self.settle_each(*mutations):
+            if error is not None:
+                raise error
+
+    def settle_each(self, *mutations: Mutation) -> list[rpc.RPCError | None]:
+        """The same, for who has to know what became of each of them."""
         if not mutations:
-            return
+            return []
         answers = self._client.gather(*(request for request, _ in mutations))
-        failed = None
+        errors: list[rpc.RPCError | None] = []
         for answer, (request, done) in zip(answers, mutations, strict=True):
             error = answer if isinstance(answer, rpc.RPCError) else None
             if isinstance(error, rpc.OutcomeUnknown):
                 error = self.look(request, error, done)
-            failed = failed or error
-        if failed is not None:
-            raise failed
+            errors.append(error)
+        return errors
 
     def exists(self, path: str) -> bool:
         """Whether there is an lvol ``STORE/NAME``."""

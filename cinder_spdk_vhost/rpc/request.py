@@ -38,6 +38,8 @@ class Request(Generic[T]):
         is done, so the deadline belongs to the request.
     :ivar optional: whether a target may well lack the method, and then has
         nothing that a look-up could find
+    :ivar absent: types of the errors, beside NotFound, that mean of a
+        look-up that there is nothing of that name
     :ivar parse: turns the ``result`` member into the caller's value
     """
 
@@ -46,6 +48,7 @@ class Request(Generic[T]):
     mutates: bool = True
     timeout: float | None = None
     optional: bool = False
+    absent: tuple[type[Exception], ...] = ()
     parse: Callable[[Any], T] = dataclasses.field(
         default=_as_is, repr=False, compare=False
     )

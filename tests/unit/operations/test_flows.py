@@ -11,6 +11,7 @@
 #    under the License.
 
 from collections.abc import Callable
+import dataclasses
 from typing import Any
 
 import ddt
@@ -191,3 +192,103 @@ class OneStepAndMany(base.BaseTestCase):
             (error, ['it'], lines, later),
             self._result(others, error, ValueError('undo')),
         )
+
+
+class _Host:
+    """What a target of a few names is asked for, and has."""
+
+    def __init__(self, **refusals: Exception) -> None:
+        self.has: list[str] = []
+        self.refusals = refusals
+        self.script = scripted.Script(make=self._make)
+        self.target = scripted.target(self.script)
+        self.later: list[str] = []
+        self.own: list[str] = []
+
+    def _make(self, params: Any) -> Any:
+        error = self.refusals.get(params['name'])
+        if not isinstance(error, scripted.Refused | scripted.Away):
+            self.has.append(params['name'])
+        if error is not None:
+            raise error
+        return True
+
+    def sent(self, name: str, own: bool = False) -> flows.Sent:
+        def undo() -> None:
+            if name == 'stuck':
+                raise ValueError('undo')
+            if name in self.has:
+                self.has.remove(name)
+
+        return flows.Sent(
+            name,
+            (rpc.Request('make', {'name': name}), lambda: name in self.has),
+            undo,
+            (lambda what, _: self.own.append(what)) if own else None,
+        )
+
+    def flow(self) -> flows.Flow:
+        return flows.Flow(lambda what, _: self.later.append(what))
+
+
+@ddt.ddt
+class Together(base.BaseTestCase):
+    """Steps in one round trip."""
+
+    def test_all_well(self) -> None:
+        host = _Host()
+        with host.flow() as flow:
+            flow.together(host.target, [host.sent('a'), host.sent('b')])
+            flow.together(host.target, [])
+        self.assertEqual(['a', 'b'], host.has)
+        self.assertEqual(1, len(host.script.trips))
+
+    @ddt.data('a', 'b', 'c')
+    def test_one_is_refused(self, bad: str) -> None:
+        host = _Host(**{bad: scripted.EXISTS})
+        steps = [host.sent(name) for name in 'abc']
+        with self.assertRaises(rpc.Exists) as caught, host.flow() as flow:
+            flow.together(host.target, steps)
+        self.assertEqual([bad], caught.exception.__notes__)
+        self.assertEqual([], host.has)
+        self.assertEqual(3, len(host.script.sent))
+
+    def test_the_first_failure_counts(self) -> None:
+        host = _Host(b=scripted.EXISTS, c=scripted.NOT_FOUND)
+        with self.assertRaises(rpc.Exists), host.flow() as flow:
+            flow.together(host.target, [host.sent(n) for n in 'abc'])
+
+    def test_lost_and_done(self) -> None:
+        host = _Host(a=scripted.Lost())
+        with host.flow() as flow:
+            flow.together(host.target, [host.sent('a')])
+        self.assertEqual(['a'], host.has)
+
+    def test_what_is_not_known_is_undone(self) -> None:
+        host = _Host(a=scripted.Lost())
+        sent = dataclasses.replace(
+            host.sent('a'),
+            mutation=(rpc.Request('make', {'name': 'a'}), lambda: False),
+        )
+        with self.assertRaises(rpc.OutcomeUnknown), host.flow() as flow:
+            flow.together(host.target, [sent])
+        self.assertEqual([], host.has)
+
+    def test_what_fails_afterwards_takes_them_back(self) -> None:
+        host = _Host()
+        with self.assertRaises(ValueError), host.flow() as flow:
+            flow.together(host.target, [host.sent('a'), host.sent('b')])
+            raise ValueError('x')
+        self.assertEqual([], host.has)
+
+    @ddt.data(False, True)
+    def test_who_takes_over_an_undoing(self, own: bool) -> None:
+        host = _Host()
+        with self.assertRaises(ValueError), host.flow() as flow:
+            flow.together(
+                host.target, [host.sent('a'), host.sent('stuck', own)]
+            )
+            raise ValueError('x')
+        self.assertEqual(['stuck'], host.own if own else host.later)
+        self.assertEqual([], host.later if own else host.own)
+        self.assertEqual(['stuck'], host.has)

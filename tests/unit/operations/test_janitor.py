@@ -246,6 +246,21 @@ class Undoing(TestCase):
         self.idle(worker)
         self.assertEqual((0, 1, 2), (one.times, other.times, plain.times))
 
+    def test_what_concerns_another_host_is_not_forgotten(self) -> None:
+        worker = self.start()
+        mine, other, whole = Job(), Job(), Job()
+        worker.undo_later('volume-1', host='me')('mine', mine)
+        worker.undo_later('volume-1', host='other')('other', other)
+        worker.undo_later('volume-1')('whole', whole)
+        worker.forget('volume-1', 'me')
+        self.assertEqual(['undo other'], worker.pending())
+        worker.undo_later('volume-1', host='me')('mine', mine)
+        worker.forget('volume-1')
+        self.assertCountEqual(['undo other', 'undo mine'], worker.pending())
+        worker.sweep()
+        self.idle(worker)
+        self.assertEqual((1, 1, 0), (mine.times, other.times, whole.times))
+
     def test_runs_under_its_lock(self) -> None:
         worker = self.start()
         undo = Job()

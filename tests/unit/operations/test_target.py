@@ -151,6 +151,21 @@ class SettleAll(base.BaseTestCase):
         self.assertEqual([0, 1], [look.times for look in looks])
 
 
+class SettleEach(base.BaseTestCase):
+    def test_what_became_of_each(self) -> None:
+        script = scripted.Script(
+            bdev_lvol_delete=scripted.Lost(),
+            bdev_lvol_resize=scripted.EXISTS,
+        )
+        error, other, third = scripted.target(script).settle_each(
+            (DELETE, Look(True)), (RESIZE, Look(True)), (DELETE, Look(False))
+        )
+        self.assertIsNone(error)
+        self.assertIsInstance(other, rpc.Exists)
+        self.assertIsInstance(third, rpc.OutcomeUnknown)
+        self.assertEqual(1, len(script.trips))
+
+
 @ddt.ddt
 class Find(base.BaseTestCase):
     def test_find(self) -> None:
@@ -213,6 +228,21 @@ class Find(base.BaseTestCase):
         self.assertEqual(
             [[nbd.Disk('/dev/nbd0', 'B')], None],
             scripted.target(script).find_all(nbd.get_all(), ublk.get_all()),
+        )
+
+    def test_find_all_where_absence_has_another_name(self) -> None:
+        script = scripted.Script(look=scripted.Refused('Invalid parameters'))
+        target = scripted.target(script)
+        self.assertEqual(
+            [None],
+            target.find_all(
+                rpc.Request('look', mutates=False, absent=(rpc.InvalidParams,))
+            ),
+        )
+        self.assertRaises(
+            rpc.InvalidParams,
+            target.find_all,
+            rpc.Request('look', mutates=False),
         )
 
     def test_gather_keeps_errors(self) -> None:
