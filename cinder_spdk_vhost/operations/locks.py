@@ -19,19 +19,30 @@ clone, so it holds both.
 
 from collections.abc import Iterator
 import contextlib
+import threading
 
 from cinder import coordination
 
 _PREFIX = 'spdk-vhost-'
 
 
+# What a thread holds, of which it need not wait for itself.
+_held = threading.local()
+
+
 @contextlib.contextmanager
 def holding(*lvols: str) -> Iterator[None]:
-    """Hold the locks of some lvols; taken in one order everywhere."""
+    """Hold the locks of some lvols; taken in one order everywhere.
+
+    Who holds one already keeps it.
+    """
+    mine = _held.__dict__.setdefault('lvols', set())
     with contextlib.ExitStack() as held:
-        for lvol in sorted(set(lvols)):
+        for lvol in sorted(set(lvols) - mine):
             lock = coordination.COORDINATOR.get_lock(_PREFIX + lvol)
             held.enter_context(lock)
+            mine.add(lvol)
+            held.callback(mine.discard, lvol)
         yield
 
 

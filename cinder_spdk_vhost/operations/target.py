@@ -46,6 +46,13 @@ class Target:
         self.url = str(client.endpoint)
         self.on_this_host = client.endpoint.loopback
 
+    def when_lost(self, tell: Callable[[], None]) -> None:
+        """Have somebody told when the target may have gone away.
+
+        :param tell: must not wait for anything, and not raise
+        """
+        self._client.when_lost(tell)
+
     def ask(self, request: rpc.Request[T]) -> T:
         """One request, one round trip."""
         if request.timeout is None:

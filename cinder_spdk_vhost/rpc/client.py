@@ -12,7 +12,7 @@
 
 """The client: requests in, values or typed errors out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import itertools
 import logging as levels
 import threading
@@ -35,6 +35,8 @@ T = TypeVar('T')
 
 class Transport(Protocol):
     """Carries calls to a target."""
+
+    when_lost: Callable[[], None]
 
     def exchange(self, calls: Sequence[Call]) -> None:
         """Send the calls together, and settle every one of them."""
@@ -92,6 +94,16 @@ class Client:
             RPCError that :meth:`call` would have raised
         """
         return self._exchange(requests) if requests else []
+
+    def when_lost(self, tell: Callable[[], None]) -> None:
+        """Have somebody told when the target may have gone away.
+
+        On a socket that is at once, whether or not anybody asks for
+        something; over HTTP, when a request got no answer.
+
+        :param tell: must not wait for anything, and not raise
+        """
+        self._transport.when_lost = tell
 
     def close(self) -> None:
         """Hang up; later calls fail.

@@ -18,7 +18,7 @@ thread a connection hands the answers out. Everything here is plain sockets
 and threading, which eventlet patches as a whole.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 import json
 import os
 import socket
@@ -45,10 +45,14 @@ class Connection:
 
     :param sock: the connected socket; belongs to the connection from now on
     :param name: what to call the target in messages
+    :param ended: told, by the reader, that it is over
     """
 
-    def __init__(self, sock: socket.socket, name: str) -> None:
+    def __init__(
+        self, sock: socket.socket, name: str, ended: Callable[[], None]
+    ) -> None:
         self._window = Window(name)
+        self._ended = ended
         self._pid = os.getpid()
         self._sending = threading.Lock()
         self._in = sock
@@ -198,6 +202,7 @@ class Connection:
             self._in.close()
             with self._sending:
                 self._out.close()
+            self._ended()
 
     def _take_in(self, splitter: framing.Splitter, chunk: bytes) -> None:
         replies: list[Any] = []

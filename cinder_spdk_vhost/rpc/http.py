@@ -26,7 +26,7 @@ how it is used:
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import json
 import ssl
 import threading
@@ -70,7 +70,12 @@ _HANDSHAKE = {
 
 
 class HTTPTransport:
-    """A bounded number of POSTs over a session's persistent connections."""
+    """A bounded number of POSTs over a session's persistent connections.
+
+    :ivar when_lost: called when a request got no answer of the target's
+    """
+
+    when_lost: Callable[[], None] = staticmethod(lambda: None)
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._where = str(endpoint)
@@ -139,6 +144,8 @@ class HTTPTransport:
             call.lost(self._where, Fault(repr(error)))
         finally:
             self._places.release()
+        if isinstance(call.outcome, errors.TransportError):
+            self.when_lost()
 
     def _post(self, call: Call) -> bool:
         """Post a call; False if it should be posted again."""

@@ -12,7 +12,7 @@
 
 """JSON-RPC over a stream: SPDK's own unix and TCP sockets."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import socket
 import threading
 import time
@@ -38,7 +38,12 @@ class _NoConnection(Exception):
 
 
 class StreamTransport:
-    """One persistent connection, made when needed and again after a loss."""
+    """One persistent connection, made when needed and again after a loss.
+
+    :ivar when_lost: called when a connection has ended
+    """
+
+    when_lost: Callable[[], None] = staticmethod(lambda: None)
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
@@ -76,6 +81,10 @@ class StreamTransport:
             connections, self._connections = self._connections, []
         for connection in connections:
             connection.close('the client was closed')
+
+    def _ended(self) -> None:
+        if not self._closed:
+            self.when_lost()
 
     def _settle(self, call: Call, connection: Connection, last: bool) -> bool:
         """Settle a call after an exchange, unless it should go again."""
@@ -131,7 +140,7 @@ class StreamTransport:
             if self._closed:
                 sock.close()
                 raise _NoConnection('the client is closed')
-            connection = Connection(sock, self._where)
+            connection = Connection(sock, self._where, self._ended)
             self._connections = [
                 other for other in self._connections if not other.closed
             ]

@@ -67,5 +67,8 @@ def _parse_process(result: dict[str, Any]) -> Process:
 def get_process() -> Request[Process]:
     """Which run of the target this is."""
     return Request(
-        'framework_get_reactors', mutates=False, parse=_parse_process
+        'framework_get_reactors',
+        mutates=False,
+        optional=True,
+        parse=_parse_process,
     )

@@ -18,7 +18,7 @@ very host and the target is too; that is how Cinder's own transfers read and
 write volumes. Everybody else is refused.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from cinder import context as cinder_context
@@ -30,7 +30,7 @@ from cinder_spdk_vhost.export import base, exports
 from cinder_spdk_vhost.operations import janitor
 from cinder_spdk_vhost.operations import target as spdk_target
 from cinder_spdk_vhost.qos import specs as qos_specs
-from cinder_spdk_vhost.volume import connectors, pools
+from cinder_spdk_vhost.volume import attached, connectors, pools
 
 LOG = logging.getLogger(__name__)
 
@@ -163,30 +163,26 @@ class Attachments:
             },
         }
 
-    def restore(
-        self,
-        volume: Any,
-        attach: Callable[[Mapping[str, Any]], object],
-    ) -> None:
-        """Make again what a restarted target lost; what can't be is logged.
+    def restorable(
+        self, volume: Any, rows: Iterable[attached.Attachment]
+    ) -> list[Mapping[str, Any]]:
+        """The connectors that are to be attached again after a restart.
 
-        A block device is not: whoever had the old one open could not use a
-        new one, and under its old name it could be another's by now.
+        Each once, local ones first: a controller cannot be made any more
+        once something has claimed the volume.
 
-        :param attach: attaches the volume with a connector
+        A block device is not made again: whoever had the old one open could
+        not use a new one, and under its old name it could be another's by
+        now.
         """
-        for attachment in volume.volume_attachment:
-            connector = attachment.connector
-            if not connector or connectors.is_stock(connector):
-                continue
-            try:
-                attach(connector)
-            except Exception as e:
-                LOG.warning(
-                    'Attachment %(id)s of volume %(volume)s cannot be '
-                    'restored now: %(error)s',
-                    {'id': attachment.id, 'volume': volume.id, 'error': e},
-                )
+        found: list[Mapping[str, Any]] = []
+        for row in rows:
+            if (
+                not connectors.is_stock(row.connector)
+                and row.connector not in found
+            ):
+                found.append(row.connector)
+        return found
 
     def detach(
         self, volume: Any, connector: Any, path: str, force: bool

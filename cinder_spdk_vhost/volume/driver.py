@@ -23,10 +23,12 @@ from oslo_log import log as logging
 
 from cinder_spdk_vhost import exceptions, names, opts, rpc
 from cinder_spdk_vhost.export import exports
-from cinder_spdk_vhost.operations import janitor
+from cinder_spdk_vhost.operations import janitor, locks
 from cinder_spdk_vhost.operations import target as spdk_target
 from cinder_spdk_vhost.qos import specs as qos_specs
+from cinder_spdk_vhost.reconcile import incarnation, restore
 from cinder_spdk_vhost.volume import (
+    attached,
     attachments,
     chains,
     pools,
@@ -79,6 +81,8 @@ class SPDKVhostDriver(driver.VolumeDriver):
         self._stats: dict[str, Any] = {}
         self._target: spdk_target.Target
         self._methods_checked = False
+        self._database = attached.Database(self.host)
+        self._leaving = attached.Leaving()
 
     @classmethod
     def get_driver_options(cls) -> list:
@@ -97,8 +101,9 @@ class SPDKVhostDriver(driver.VolumeDriver):
         self._policy = provisioning.Policy(
             conf.spdk_provisioning, conf.spdk_clear_method
         )
+        watch = incarnation.Watch()
         self._pools = pools.Pools(
-            self._target, conf.spdk_pools, conf.spdk_zeroing_pools
+            self._target, conf.spdk_pools, conf.spdk_zeroing_pools, watch
         )
         self._janitor = janitor.Janitor(
             lambda: self._chains.sweep(self._pools.up()),
@@ -117,11 +122,22 @@ class SPDKVhostDriver(driver.VolumeDriver):
         self._snapshots = snapshots.Snapshots(
             self._target, self._janitor, self._chains, self._volumes
         )
+        self._restorer = restore.Restorer(
+            self._target,
+            watch,
+            restore.Doing(
+                refresh=self._pools.refresh,
+                pools=lambda: {pool.name for pool in self._pools.up()},
+                wanted=self._database.volumes,
+                restore=self._restore,
+            ),
+        )
 
     def check_for_setup_error(self) -> None:
         self._check_target()
         self._pools.refresh()
         self._janitor.start()
+        self._restorer.start()
 
     def _check_target(self) -> None:
         """A target that is away is no error of configuration."""
@@ -242,22 +258,40 @@ class SPDKVhostDriver(driver.VolumeDriver):
         """Nothing is exported before it is known to whom."""
 
     def ensure_export(self, context: Any, volume: Any) -> None:
-        """Make again what a restarted target lost.
+        """Nothing: see :meth:`_restore`.
 
-        Called for each volume in use when the service starts. It must not
-        fail for a target that is away: that would put the volume in error.
+        Cinder calls this for one volume in use after the other and starts
+        serving only then, and knows fewer statuses than volumes that are
+        attached can have. So the restorer does it beside, as it does after
+        a restart of the target alone.
         """
-        self._attachments.restore(
-            volume, lambda connector: self._attach(volume, connector, True)
-        )
+
+    def _restore(self, item: restore.Item) -> None:
+        """Make again what a restarted target lost of a volume.
+
+        What the database says is read under the volume's lock, so a detach
+        comes before it or after it.
+
+        :raises Postponed: it is just being detached, or moved
+        """
+        with locks.holding(item.lvol):
+            volume, rows = self._database.read(item.volume)
+            if volume is None:
+                return
+            if _lvol(volume) != item.lvol:
+                raise exceptions.Postponed(f'{item.lvol} was renamed')
+            rows = self._leaving.staying(rows)
+            for connector in self._attachments.restorable(volume, rows):
+                self._attachments.attach(
+                    volume,
+                    connector,
+                    self._pool(volume),
+                    self._limits(volume),
+                    shared=True,
+                )
 
     def initialize_connection(
         self, volume: Any, connector: Any, **_kwargs: Any
-    ) -> dict[str, Any]:
-        return self._attach(volume, connector, shared=False)
-
-    def _attach(
-        self, volume: Any, connector: Any, shared: bool
     ) -> dict[str, Any]:
         with _reported(f'attaching volume {volume.id}'):
             return self._attachments.attach(
@@ -265,7 +299,7 @@ class SPDKVhostDriver(driver.VolumeDriver):
                 connector,
                 self._pool(volume),
                 self._limits(volume),
-                shared or volume.multiattach,
+                volume.multiattach,
             )
 
     def terminate_connection(
@@ -275,7 +309,10 @@ class SPDKVhostDriver(driver.VolumeDriver):
 
         :returns: whether one does
         """
-        with _reported(f'detaching volume {volume.id}'):
+        with (
+            _reported(f'detaching volume {volume.id}'),
+            self._leaving.detaching(volume, connector),
+        ):
             return self._attachments.detach(
                 volume, connector, self._path(volume), force
             )

@@ -16,11 +16,13 @@ from collections.abc import Iterable
 import dataclasses
 import re
 import threading
+import time
 
 from oslo_log import log as logging
 
 from cinder_spdk_vhost import exceptions, rpc
 from cinder_spdk_vhost.operations import target as spdk_target
+from cinder_spdk_vhost.reconcile import incarnation
 from cinder_spdk_vhost.spdk import bdev, lvol
 
 LOG = logging.getLogger(__name__)
@@ -60,6 +62,7 @@ class Pools:
 
     :param wanted: names that the admin listed; none means every store
     :param zeroing: names whose base the admin knows to read zeros
+    :param watch: hears with each look which incarnation of the target it is
     """
 
     def __init__(
@@ -67,8 +70,10 @@ class Pools:
         target: spdk_target.Target,
         wanted: Iterable[str] = (),
         zeroing: Iterable[str] = (),
+        watch: incarnation.Watch | None = None,
     ) -> None:
         self._target = target
+        self._watch = watch or incarnation.Watch()
         self._wanted = tuple(wanted)
         self._zeroing = frozenset(zeroing)
         self._pools: dict[str, Pool] = {}
@@ -77,14 +82,20 @@ class Pools:
         self._empty = False
         self._lock = threading.Lock()
 
-    def refresh(self) -> None:
+    def refresh(self) -> bool:
         """Ask what there is: one round trip, two when a store is new.
 
         A target that does not answer takes all pools down; nothing is
         raised for it. Each change is logged once.
+
+        :returns: whether the target answered
         """
+        process, asked = None, time.monotonic()
         try:
-            stores = {s.name: s for s in self._target.ask(lvol.get_lvstores())}
+            found, process = self._target.find_all(
+                lvol.get_lvstores(), self._watch.look()
+            )
+            stores = {store.name: store for store in found or ()}
             pools = self._with_bases(stores)
             missing = f'the target {self._target.url} has no such lvstore'
         except rpc.RPCError as e:
@@ -98,6 +109,9 @@ class Pools:
             }
             self._log_changes(pools, down, missing)
             self._pools, self._why_down = pools, down
+        if process is not None:
+            self._watch.saw(process, asked)
+        return process is not None
 
     def _with_bases(self, stores: dict[str, lvol.Lvstore]) -> dict[str, Pool]:
         stores = {

@@ -43,6 +43,7 @@ REQUIRED_METHODS = frozenset(
         'bdev_lvol_snapshot',
         'bdev_set_qos_limit',
         'bdev_wait_for_examine',
+        'framework_get_reactors',
         'nvmf_create_subsystem',
         'nvmf_delete_subsystem',
         'nvmf_subsystem_add_ns',

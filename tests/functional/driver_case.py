@@ -68,6 +68,7 @@ class DriverTestCase(target_case.TargetTestCase):
         )
         fixture.set_up(driver)
         self.addCleanup(driver._janitor.stop)
+        self.addCleanup(driver._restorer.stop)
         self.settle(driver)
         return driver
 
@@ -75,6 +76,10 @@ class DriverTestCase(target_case.TargetTestCase):
         """Wait for what the driver does in the background."""
         janitor = (driver or self.driver)._janitor
         self.assertTrue(janitor.wait_idle(IDLE_SECONDS), janitor.pending())
+
+    def restored(self) -> None:
+        """Wait until the driver has restored what a restart took away."""
+        self.assertTrue(self.driver._restorer.wait_idle(IDLE_SECONDS))
 
     def sweep(self) -> None:
         """Have the driver try again what it could not do before."""
@@ -86,6 +91,7 @@ class DriverTestCase(target_case.TargetTestCase):
         volume = fixture.volume(self.pool, size, **values)
         self.driver.create_volume(volume)
         self.addCleanup(self.remove, volume)
+        self.driver._database.known[volume.id] = volume
         return volume
 
     def snapshot(self, volume: Any) -> Any:

@@ -670,8 +670,9 @@ class TestTargetAway(driver_case.DriverTestCase):
         row = fixture.attach(volume, self.connector())
         info = self.driver.initialize_connection(volume, self.connector())
         self.target.restart(kill=True)
-        self.assertEqual({}, self.target.controllers())
-        self.driver.ensure_export(None, volume)
+        self.restored()
+        before = self.target.controllers()
+        self.assertEqual([info['data']['vhost']['name']], list(before))
         again = self.driver.initialize_connection(volume, self.connector())
         self.assertEqual(info, again)
         self.driver.terminate_connection(volume, self.connector())
@@ -692,6 +693,3 @@ class TestTargetAway(driver_case.DriverTestCase):
                 self.driver.delete_volume,
                 volume,
             )
-            fixture.attach(volume, self.connector())
-            self.driver.ensure_export(None, volume)
-            volume.volume_attachment.objects.clear()

@@ -55,7 +55,8 @@ class Script:
 
     An answer is a value, an exception of this module, or a function of the
     parameters that returns or raises one. What nothing is written down for
-    is a mistake of the test, but for block devices: there are none.
+    is a mistake of the test, but for block devices: there are none, and for
+    how long the target has run: long.
 
     :ivar trips: for each round trip the requests in it, as (method, params)
     """
@@ -93,6 +94,8 @@ class Script:
     def _answer(self, method: str) -> Any:
         if method.startswith(('nbd_', 'ublk_')):
             return self.answers.get(method, NO_METHOD)
+        if method == 'framework_get_reactors':
+            return self.answers.get(method, running())
         return self.answers[method]
 
     @property
@@ -108,6 +111,16 @@ class Script:
 def target(script: Script) -> spdk_target.Target:
     endpoint = rpc.Endpoint.parse(URL)
     return spdk_target.Target(rpc.Client(endpoint, script))
+
+
+def running(pid: int = 1, uptime: float = 1e6) -> dict[str, Any]:
+    """The cores of a target that has run for so many seconds."""
+    thread = {'name': 'app_thread', 'id': 1, 'elapsed': int(uptime * 1e9)}
+    return {
+        'tick_rate': 1_000_000_000,
+        'pid': pid,
+        'reactors': [{'lcore': 0, 'lw_threads': [thread]}],
+    }
 
 
 def store(name: str = 'P', **values: Any) -> dict[str, Any]:

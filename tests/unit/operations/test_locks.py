@@ -54,6 +54,28 @@ class Locks(base.BaseTestCase):
             thread.join(PATIENCE)
         self.assertEqual((0, 1), (inside, most))
 
+    def test_one_who_holds_it_has_it(self) -> None:
+        with locks.holding('volume-1'):
+            with locks.holding('volume-1', 'volume-2'):
+                pass
+            self.assertFalse(self._free('volume-1'))
+            self.assertTrue(self._free('volume-2'))
+        self.assertTrue(self._free('volume-1'))
+
+    def _free(self, lvol: str) -> bool:
+        lock = coordination.COORDINATOR.get_lock('spdk-vhost-' + lvol)
+        free = []
+
+        def take() -> None:
+            if lock.acquire(blocking=False):
+                free.append(lvol)
+                lock.release()
+
+        thread = threading.Thread(target=take)
+        thread.start()
+        thread.join(PATIENCE)
+        return bool(free)
+
     def test_a_second_thread_waits(self) -> None:
         order = []
         asked = threading.Event()

@@ -81,6 +81,30 @@ class LossTest(base.TestCase):
         self.assertEqual({'a': 1}, client.call(base.write('m', {'a': 1})))
         self.assertEqual(2, target.connections)
 
+    def test_somebody_is_told_at_once(self):
+        """Nobody needs to ask for anything."""
+        go = threading.Event()
+
+        def script(peer):
+            peer.answer(peer.read())
+            go.wait(fake.PATIENCE)
+
+        client = self.client(script)
+        told = threading.Event()
+        client.when_lost(told.set)
+        client.call(base.read())
+        self.assertFalse(told.is_set())
+        go.set()
+        self.assertTrue(told.wait(fake.PATIENCE))
+
+    def test_nobody_is_told_of_the_client_s_own_end(self):
+        client = self.client(fake.Peer.echo)
+        told = threading.Event()
+        client.when_lost(told.set)
+        client.call(base.read())
+        client.close()
+        self.assertFalse(told.is_set())
+
     @ddt.data(*LOSSES)
     def test_a_read_is_asked_again(self, loss):
         target = self.target(loss, fake.Peer.echo)

@@ -43,6 +43,17 @@ class Version(base.BaseTestCase):
         self.assertEqual((26, 5), version.number)
         self.assertEqual('SPDK v26.05.1-pre git sha1 bb2b757acd', version.text)
 
+    def test_process(self) -> None:
+        process = app.get_process().parse(result('reactors'))
+        self.assertEqual(8543, process.pid)
+        self.assertEqual(267910641 / 2445400000, process.uptime)
+
+    def test_the_application_thread_may_be_on_any_core(self) -> None:
+        data = result('reactors')
+        data['reactors'].insert(0, {**data['reactors'][0], 'lw_threads': []})
+        process = app.get_process().parse(data)
+        self.assertEqual(267910641 / 2445400000, process.uptime)
+
     def test_versions_compare(self) -> None:
         old = result('version')
         old['fields'] |= {'major': 9, 'minor': 11}

@@ -115,7 +115,6 @@ READS = {
 
 # What nothing calls yet, so that no target needs it.
 FOR_LATER = {
-    'framework_get_reactors',
     'keyring_file_add_key',
     'keyring_file_remove_key',
     'keyring_get_keys',

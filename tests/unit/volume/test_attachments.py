@@ -21,7 +21,12 @@ from cinder_spdk_vhost import exceptions
 from cinder_spdk_vhost.export import block, exports
 from cinder_spdk_vhost.operations import janitor
 from cinder_spdk_vhost.qos import specs
-from cinder_spdk_vhost.volume import attachments, connectors, pools
+from cinder_spdk_vhost.volume import (
+    attached,
+    attachments,
+    connectors,
+    pools,
+)
 from tests.fixtures import driver as fixture
 from tests.unit import locking, scripted
 from tests.unit.export import hosts
@@ -236,9 +241,11 @@ class TestAttachments(test_base.BaseTestCase):
 
     def test_restoring(self) -> None:
         """A new block device would be of no use to who had the old one."""
-        fixture.attach(self.volume, OTHER)
-        fixture.attach(self.volume, OURS)
-        fixture.attach(self.volume, None)
-        made: list[Any] = []
-        self.attachments.restore(self.volume, made.append)
-        self.assertEqual([OURS], made)
+        readonly = {**OURS, 'mode': 'ro'}
+        rows = [
+            attached.Attachment(str(number), connector)
+            for number, connector in enumerate((OTHER, OURS, readonly, OURS))
+        ]
+        self.assertEqual(
+            [OURS, readonly], self.attachments.restorable(self.volume, rows)
+        )
