@@ -18,11 +18,12 @@ clone stands on, ``clone-<id of the new volume>-<random>``, and
 ``trash-<id>``, which marks a snapshot as deleted that others still need.
 
 SPDK checks none of it: it takes ``/`` in a name, and ``../x`` as the name of
-a socket. So the ids are checked here.
+a socket. So the ids are checked here, and so are the NQNs that hosts send.
 """
 
 import re
 import secrets
+import uuid
 
 from cinder_spdk_vhost import exceptions
 
@@ -35,7 +36,21 @@ MAX_SOCKET_PATH = 107
 # How a volume can be attached: writable, or read-only.
 MODES = ('rw', 'ro')
 
+# NVMe gives an NQN 223 bytes, a serial number 20 and a model number 40.
+MAX_NQN = 223
+MAX_SERIAL = 20
+MODEL = 'cinder-spdk-vhost'
+
 _ID = re.compile(r'[0-9A-Za-z][0-9A-Za-z_.-]*')
+
+_OURS = 'nqn.2026-11.org.cinder-spdk-vhost'
+
+# As nvmf_nqn_is_valid() of SPDK has it, and no blanks.
+_UUID_NQN = 'nqn.2014-08.org.nvmexpress:uuid:'
+_LABEL = r'[A-Za-z](?:[0-9A-Za-z-]{0,61}[0-9A-Za-z])?'
+_DATED_NQN = re.compile(
+    rf'nqn\.\d{{4}}-(?:0[1-9]|1[0-2])\.{_LABEL}(?:\.{_LABEL})*:[!-~]+'
+)
 
 
 def _named(kind: str, identifier: str) -> str:
@@ -114,9 +129,87 @@ def controller(volume_lvol: str, mode: str) -> str:
     return f'{volume_lvol}-{mode}'
 
 
+def placeholder(lvol: str) -> str:
+    """The controller that is made before an lvol becomes a namespace.
+
+    Made later it would be refused; it is the one that a guest on the
+    target's host then uses.
+    """
+    return controller(lvol, placeholder_mode(lvol))
+
+
+def placeholder_mode(lvol: str) -> str:
+    """How it can be used: nobody writes on a snapshot."""
+    return 'ro' if is_snapshot(lvol) else 'rw'
+
+
 def scratch_subsystem(volume_lvol: str) -> str:
     """NQN of the subsystem that opens an idle volume for a moment."""
-    return f'nqn.2026-11.org.cinder-spdk-vhost:scratch:{volume_lvol}'
+    return f'{_OURS}:scratch:{volume_lvol}'
+
+
+def subsystem(lvol: str) -> str:
+    """NQN of the subsystem that a volume, or a snapshot, is exported in."""
+    return f'{_OURS}:{lvol}'
+
+
+def serial(lvol: str) -> str:
+    """The serial number of that subsystem: the id's beginning.
+
+    So it is in ``/dev/disk/by-id``, as with the disks of other drivers.
+    """
+    return _identifier(lvol)[:MAX_SERIAL]
+
+
+def namespace_uuid(lvol: str) -> str:
+    """The UUID that hosts know a volume's namespace by: the volume's id.
+
+    :raises InvalidName: for an id that is none, by which os-brick could
+        not find the device
+    """
+    identifier = _identifier(lvol)
+    if not _is_uuid(identifier):
+        raise exceptions.InvalidName(
+            f'{lvol} cannot be exported over NVMe-oF: "{identifier}" is no '
+            f'UUID of 32 lower-case digits, which a namespace is found by'
+        )
+    return identifier
+
+
+def _identifier(lvol: str) -> str:
+    return lvol.partition('-')[2]
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        return str(uuid.UUID(text)) == text
+    except ValueError:
+        return False
+
+
+def host_nqn(nqn: object) -> str:
+    """The NQN that a host sent, if it has the form of one.
+
+    :raises InvalidName: says what is accepted
+    """
+    if (
+        not isinstance(nqn, str)
+        or not 0 < len(nqn.encode(errors='replace')) <= MAX_NQN
+        or '..' in nqn
+        or not _is_nqn(nqn)
+    ):
+        raise exceptions.InvalidName(
+            f'"{str(nqn)[: MAX_NQN + 1]}" is no NQN of a host; accepted are '
+            f'{_UUID_NQN}UUID and nqn.YYYY-MM.REVERSE.DOMAIN:NAME, with '
+            f'{MAX_NQN} characters at most and without blanks and ".."'
+        )
+    return nqn
+
+
+def _is_nqn(text: str) -> bool:
+    if text.startswith(_UUID_NQN):
+        return _is_uuid(text.removeprefix(_UUID_NQN).lower())
+    return bool(_DATED_NQN.fullmatch(text))
 
 
 def path(store: str, lvol: str) -> str:

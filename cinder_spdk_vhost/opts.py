@@ -80,6 +80,16 @@ volume_opts = [
         help='Names of the lvstores to use as pools. Default: every lvstore '
         'of the target.',
     ),
+    cfg.ListOpt(
+        'spdk_nvmf_portals',
+        default=[],
+        sample_default='tcp://192.0.2.5:4420, tcp://[2001:db8::5]:4420',
+        help='Where the target listens for NVMe-oF: tcp://ADDRESS:PORT or '
+        'rdma://ADDRESS:PORT, with addresses of its host, IPv6 ones in '
+        'brackets. The driver makes the listeners. Hosts that take several '
+        'paths get all of them, others the first. Default: none, so only '
+        "the target's own host can attach volumes.",
+    ),
     cfg.StrOpt(
         'spdk_provisioning',
         default='auto',

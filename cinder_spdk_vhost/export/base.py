@@ -20,7 +20,7 @@ from cinder_spdk_vhost import exceptions, names
 from cinder_spdk_vhost.export import limits
 from cinder_spdk_vhost.operations import flows
 from cinder_spdk_vhost.operations import target as spdk_target
-from cinder_spdk_vhost.spdk import bdev, lvol, qos
+from cinder_spdk_vhost.spdk import bdev, lvol, nvmf, qos
 
 LOG = logging.getLogger(__name__)
 
@@ -51,17 +51,30 @@ class Wanted:
 
 
 def usable(
-    target: spdk_target.Target, wanted: Wanted, device: bdev.LvolBdev | None
+    target: spdk_target.Target,
+    wanted: Wanted,
+    device: bdev.LvolBdev | None,
+    subsystem: nvmf.Subsystem | None,
 ) -> bdev.LvolBdev:
     """The volume, without a claim that the driver itself left on it.
 
     The caller holds the volume's lock.
 
+    :param subsystem: the one that the volume is exported in, if it is
     :raises Conflict: it is not there
     """
     if device is None:
         raise exceptions.Conflict(f'there is no {wanted.path}')
+    if is_namespace(device, subsystem):
+        return device
     return released(target, wanted.path, wanted.volume, device)
+
+
+def is_namespace(device: bdev.Bdev, subsystem: nvmf.Subsystem | None) -> bool:
+    """Whether a bdev's claim is that of its own export over NVMe-oF."""
+    return subsystem is not None and any(
+        space.bdev == device.name for space in subsystem.namespaces
+    )
 
 
 def released(
@@ -77,13 +90,24 @@ def released(
     return target.ask(bdev.get_lvol(path))
 
 
-def check_unclaimed(wanted: Wanted, device: bdev.LvolBdev) -> None:
-    """:raises Conflict: somebody else's export keeps other writers out"""
-    if device.claim is not None:
+def check_unclaimed(
+    wanted: Wanted,
+    device: bdev.LvolBdev,
+    subsystem: nvmf.Subsystem | None = None,
+) -> None:
+    """:raises Conflict: an export keeps other writers out"""
+    if device.claim is None:
+        return
+    if subsystem is not None and is_namespace(device, subsystem):
+        hosts = ', '.join(sorted(subsystem.hosts)) or 'no host'
         raise exceptions.Conflict(
-            f'{wanted.path} is claimed ({device.claim}), as a namespace '
-            f'that somebody else exported is'
+            f'{wanted.path} is exported over NVMe-oF ({hosts}), which keeps '
+            f'out what was not made before; detach it from there first'
         )
+    raise exceptions.Conflict(
+        f'{wanted.path} is claimed ({device.claim}), as a namespace '
+        f'that somebody else exported is'
+    )
 
 
 def check_limits(wanted: Wanted, device: bdev.LvolBdev) -> None:
@@ -98,9 +122,14 @@ def check_limits(wanted: Wanted, device: bdev.LvolBdev) -> None:
 def make_thick_if_needed(
     target: spdk_target.Target, wanted: Wanted, device: bdev.LvolBdev
 ) -> None:
-    """Finish what was interrupted when the last parent was merged."""
+    """Finish what was interrupted when the last parent was merged.
+
+    A snapshot may be thin: nobody discards what it holds.
+    """
     thin_root = device.lvol.thin and device.lvol.parent is None
-    if thin_root and not wanted.reads_zeros:
+    if names.is_snapshot(wanted.volume) or wanted.reads_zeros:
+        return
+    if thin_root:
         LOG.info('%s lost its last parent: making it thick', wanted.path)
         target.ask(lvol.inflate(wanted.path, device.size))
 

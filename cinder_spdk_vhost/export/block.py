@@ -30,11 +30,11 @@ from typing import Any
 
 from oslo_log import log as logging
 
-from cinder_spdk_vhost import exceptions, rpc
+from cinder_spdk_vhost import exceptions, names, rpc
 from cinder_spdk_vhost.export import base
 from cinder_spdk_vhost.operations import flows, janitor, locks
 from cinder_spdk_vhost.operations import target as spdk_target
-from cinder_spdk_vhost.spdk import bdev, nbd, qos, ublk
+from cinder_spdk_vhost.spdk import bdev, nbd, nvmf, qos, ublk
 
 LOG = logging.getLogger(__name__)
 
@@ -80,18 +80,20 @@ class Block:
         :raises Conflict: where somebody else's export is in the way, the
             target can make no device, or makes none on this host
         """
-        if wanted.mode != 'rw':
+        if wanted.mode != 'rw' and not names.is_snapshot(wanted.volume):
             raise exceptions.Conflict(
                 f'{wanted.path} is wanted {wanted.mode}; block devices of '
                 f'SPDK are writable, so rw is accepted'
             )
         with locks.holding(wanted.volume):
-            device, *answers = self._target.find_all(
-                bdev.get_lvol(wanted.path), *looks()
+            device, subsystem, *answers = self._target.find_all(
+                bdev.get_lvol(wanted.path),
+                nvmf.get_subsystem(names.subsystem(wanted.volume)),
+                *looks(),
             )
             self._janitor.forget(wanted.volume)
-            device = base.usable(self._target, wanted, device)
-            base.check_unclaimed(wanted, device)
+            device = base.usable(self._target, wanted, device, subsystem)
+            base.check_unclaimed(wanted, device, subsystem)
             base.make_thick_if_needed(self._target, wanted, device)
             return self._ensure(wanted, device, answers)
 

@@ -20,7 +20,7 @@ it takes.
 
 from oslo_log import log as logging
 
-from cinder_spdk_vhost import names, rpc
+from cinder_spdk_vhost import exceptions, names, rpc
 from cinder_spdk_vhost.operations import flows
 from cinder_spdk_vhost.operations import target as spdk_target
 from cinder_spdk_vhost.spdk import bdev, nvmf, qos
@@ -64,10 +64,10 @@ class Setter:
     def _set(self, wanted: qos.RateLimits) -> None:
         self._target.settle(
             qos.set_limits(self._path, wanted),
-            lambda: self._in_force(wanted),
+            lambda: self.in_force(wanted),
         )
 
-    def _in_force(self, wanted: qos.RateLimits) -> bool:
+    def in_force(self, wanted: qos.RateLimits) -> bool:
         return self._target.ask(bdev.get_lvol(self._path)).limits == wanted
 
     def _open(self) -> None:
@@ -75,6 +75,11 @@ class Setter:
         create = nvmf.create_subsystem(self._nqn, max_namespaces=1)
         try:
             self._target.ask(create)
+        except rpc.MethodNotFound as e:
+            raise exceptions.Conflict(
+                f'the limits of {self._path} cannot change while it is idle: '
+                f'it takes a target with NVMe-oF, or a guest that runs'
+            ) from e
         except rpc.RPCError:
             self._close()
             self._target.ask(create)
@@ -108,5 +113,5 @@ def release(target: spdk_target.Target, volume: str) -> None:
         except rpc.OutcomeUnknown:
             # Deleting what is gone is refused: as good as a look.
             target.ask(delete)
-    except rpc.InvalidParams as e:
+    except (rpc.InvalidParams, rpc.MethodNotFound) as e:
         LOG.debug('%s has no scratch subsystem: %s', volume, e)

@@ -23,7 +23,7 @@ from cinder_spdk_vhost import exceptions, names, rpc
 from cinder_spdk_vhost.export import base
 from cinder_spdk_vhost.operations import flows, janitor, locks
 from cinder_spdk_vhost.operations import target as spdk_target
-from cinder_spdk_vhost.spdk import bdev, qos, vhost
+from cinder_spdk_vhost.spdk import bdev, nvmf, qos, vhost
 
 LOG = logging.getLogger(__name__)
 
@@ -74,15 +74,17 @@ class VhostUser:
         path = wanted.path
         controller = names.controller(wanted.volume, wanted.mode)
         with locks.holding(wanted.volume):
-            device, present = self._target.find_all(
-                bdev.get_lvol(path), vhost.get(controller)
+            device, present, subsystem = self._target.find_all(
+                bdev.get_lvol(path),
+                vhost.get(controller),
+                nvmf.get_subsystem(names.subsystem(wanted.volume)),
             )
             self._janitor.forget(wanted.volume)
             self._janitor.drop(_removal(controller))
-            device = base.usable(self._target, wanted, device)
-            present = self._check_present(path, device, present)
+            device = base.usable(self._target, wanted, device, subsystem)
+            present = self.serving(path, device, present)
             if present is None:
-                base.check_unclaimed(wanted, device)
+                base.check_unclaimed(wanted, device, subsystem)
             elif present.sessions and not wanted.shared:
                 raise exceptions.InUse(
                     f'a guest is connected to {present.socket} already, and '
@@ -91,13 +93,16 @@ class VhostUser:
             base.make_thick_if_needed(self._target, wanted, device)
             return self._ensure(wanted, controller, device, present)
 
-    def _check_present(
+    def serving(
         self,
         path: str,
         device: bdev.Bdev,
         present: vhost.Controller | None,
     ) -> vhost.Controller | None:
-        """The controller that is there, if it serves this very volume."""
+        """The controller that is there, if it serves this very volume.
+
+        :raises Conflict: it serves another one
+        """
         if present is None or present.bdev == device.name:
             return present
         if present.bdev is not None or present.sessions:
@@ -125,7 +130,7 @@ class VhostUser:
                     lambda: seen.extend(
                         self._create(wanted, controller, device)
                     ),
-                    lambda: self._delete(controller),
+                    lambda: self._delete(wanted.volume, controller),
                 )
             )
         steps.append(
@@ -188,8 +193,30 @@ class VhostUser:
                 f'give the target a shorter vhost directory (-S)'
             )
 
+    def creating(
+        self, volume: str, controller: str, device: bdev.Bdev
+    ) -> flows.Sent:
+        """The making of a placeholder, as a step of another export's flow.
+
+        On the reactors that SPDK chooses.
+        """
+        return flows.Sent(
+            f'make controller {controller}',
+            (
+                vhost.create_blk(
+                    controller,
+                    device.name,
+                    readonly=controller == names.controller(volume, 'ro'),
+                ),
+                lambda: self._target.find(vhost.get(controller)) is not None,
+            ),
+            lambda: self._delete(volume, controller),
+        )
+
     def detach(self, volume: str, mode: str, force: bool) -> None:
         """Take the socket away: two round trips.
+
+        It stays while it is the placeholder of a namespace.
 
         :param force: a guest that is still connected is no reason to
             refuse; its controller goes when it has left
@@ -197,8 +224,11 @@ class VhostUser:
         """
         controller = names.controller(volume, mode)
         with locks.holding(volume):
-            found = self._without_the_dead(controller)
+            found, namespaces = self._without_the_dead(volume, controller)
             if found is None:
+                return
+            if not found.sessions and namespaces:
+                LOG.info('%s stays beside a namespace', found.socket)
                 return
             if not found.sessions:
                 self._target.settle(*self._deletion(controller))
@@ -218,20 +248,36 @@ class VhostUser:
                 lambda: self._remove_later(volume, controller),
             )
 
-    def _without_the_dead(self, controller: str) -> vhost.Controller | None:
-        """The controller; a killed guest's session ends within 0.15 s."""
-        found = self._target.find(vhost.get(controller))
+    def _without_the_dead(
+        self, volume: str, controller: str
+    ) -> tuple[vhost.Controller | None, bool]:
+        """The controller; a killed guest's session ends within 0.15 s.
+
+        :returns: and whether it has to stay because of a namespace
+        """
+        found, stays = self._find(volume, controller)
         for _ in range(LOOKS_FOR_THE_DEAD):
             if found is None or not found.sessions:
                 break
             time.sleep(SESSION_SECONDS)
-            found = self._target.find(vhost.get(controller))
-        return found
+            found, stays = self._find(volume, controller)
+        return found, stays
+
+    def _find(
+        self, volume: str, controller: str
+    ) -> tuple[vhost.Controller | None, bool]:
+        found, subsystem = self._target.find_all(
+            vhost.get(controller), nvmf.get_subsystem(names.subsystem(volume))
+        )
+        namespaces = subsystem.namespaces if subsystem is not None else ()
+        return found, bool(
+            namespaces and controller == names.placeholder(volume)
+        )
 
     def _remove_later(self, volume: str, controller: str) -> None:
         with locks.holding(volume):
             if _removal(controller) in self._janitor.pending():
-                self._delete(controller)
+                self._delete(volume, controller)
 
     def remove(self, controllers: Iterable[vhost.Controller]) -> None:
         """Remove those of them that serve no guest, in one round trip."""
@@ -250,14 +296,16 @@ class VhostUser:
             lambda: self._target.find(vhost.get(controller)) is None,
         )
 
-    def _delete(self, controller: str) -> None:
-        found = self._target.find(vhost.get(controller))
+    def _delete(self, volume: str, controller: str) -> None:
+        found, stays = self._find(volume, controller)
         if found is None:
             return
         if found.sessions:
             raise exceptions.Postponed(
                 f'a guest is connected to {found.socket}'
             )
+        if stays:
+            raise exceptions.Postponed(f'{found.bdev} is a namespace')
         self._target.settle(*self._deletion(controller))
 
 

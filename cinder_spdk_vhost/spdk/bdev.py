@@ -51,6 +51,7 @@ class Bdev:
     :ivar name: for an lvol the UUID that the target picked
     :ivar size: bytes
     :ivar numa_node: None where SPDK does not know it
+    :ivar writes: whether it takes writes; snapshots don't
     :ivar unmaps: whether it takes unmap at all; what it reads afterwards is
         not said
     :ivar punches_holes: a file (aio) whose unmapped ranges read zeros
@@ -64,6 +65,7 @@ class Bdev:
     product: str
     size: int
     numa_node: int | None
+    writes: bool
     unmaps: bool
     punches_holes: bool
     claim: str | None
@@ -97,6 +99,7 @@ def _common(data: dict[str, Any]) -> dict[str, Any]:
         'product': data['product_name'],
         'size': data['block_size'] * data['num_blocks'],
         'numa_node': None if numa_id < 0 else numa_id,
+        'writes': data['supported_io_types']['write'],
         'unmaps': data['supported_io_types']['unmap'],
         'punches_holes': data['driver_specific']
         .get('aio', {})

@@ -27,7 +27,7 @@ from collections.abc import Mapping
 import dataclasses
 from typing import Any
 
-from cinder_spdk_vhost.rpc import Request
+from cinder_spdk_vhost.rpc import InvalidParams, Request
 
 NQN_MAX_BYTES = 223
 SERIAL_MAX = 20
@@ -160,6 +160,7 @@ def get_transports() -> Request[frozenset[str]]:
     return Request(
         'nvmf_get_transports',
         mutates=False,
+        optional=True,
         parse=lambda result: frozenset(
             data['trtype'].lower() for data in result
         ),
@@ -195,6 +196,7 @@ def get_subsystem(nqn: str) -> Request[Subsystem]:
         'nvmf_get_subsystems',
         {'nqn': nqn},
         mutates=False,
+        optional=True,
         parse=_parse_subsystem,
     )
 
@@ -323,5 +325,7 @@ def get_controllers(nqn: str) -> Request[frozenset[str]]:
         'nvmf_subsystem_get_controllers',
         {'nqn': nqn},
         mutates=False,
+        optional=True,
+        absent=(InvalidParams,),
         parse=lambda result: frozenset(data['hostnqn'] for data in result),
     )

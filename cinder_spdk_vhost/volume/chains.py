@@ -43,6 +43,7 @@ class Chains:
     """What stands on what, in the pools of one target.
 
     :param max_depth: how many snapshots a volume may stand on
+    :param exporter: removes what is left of a snapshot's export
     :ivar pins: what of them must not be deleted now
     """
 
@@ -51,9 +52,11 @@ class Chains:
         target: spdk_target.Target,
         worker: janitor.Janitor,
         max_depth: int,
+        exporter: exports.Exports,
     ) -> None:
         self._target = target
         self._janitor = worker
+        self._exports = exporter
         self._max_depth = max_depth
         self.pins = pins.Pins()
 
@@ -69,11 +72,12 @@ class Chains:
         """
         path = names.path(pool.name, name)
         with locks.holding(name):
-            found = self._target.find(bdev.get_lvol(path))
+            found, *answers = self._target.find_all(
+                bdev.get_lvol(path), *exports.looks(name)
+            )
             if found is None:
                 return False
-            if found.claim is not None:
-                raise exceptions.InUse(f'{path} is claimed ({found.claim})')
+            found = self._without_exports(path, name, found, *answers)
             clones = found.lvol.clones
             if len(clones) > 1 or _leaves_thin_root(pool, found.lvol):
                 self._bury(pool, name)
@@ -84,6 +88,24 @@ class Chains:
             locks.forget(name)
             self.reap_soon(pool, found.lvol.parent)
         return True
+
+    def _without_exports(
+        self, path: str, name: str, found: bdev.LvolBdev, *answers: Any
+    ) -> bdev.LvolBdev:
+        """A snapshot that nobody can have open any more.
+
+        :raises InUse: somebody has it open
+        """
+        exported = exports.Found.of(found, *answers)
+        if exported.users:
+            raise exceptions.InUse(
+                f'{path} has {", ".join(exported.users)}; detach it first'
+            )
+        if exported.any or found.claim is not None:
+            found = self._exports.released(path, name, found, exported)
+        if found.claim is not None:
+            raise exceptions.InUse(f'{path} is claimed ({found.claim})')
+        return found
 
     def undo_snapshot(self, pool: pools.Pool, name: str, volume: str) -> None:
         """Take back a snapshot that nobody has seen yet.

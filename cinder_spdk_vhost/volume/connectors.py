@@ -17,8 +17,12 @@ A host with our key says which lvstores its own SPDK holds. Who forges that
 gets a socket made on the target's host, which only that host's root and
 QEMUs can reach.
 
-A host without it is Cinder's own, or has no SPDK. If it describes itself as
-os-brick describes this very host, and the target is here, it gets a block
+Where the target listens for NVMe-oF, any other host gets the volume that way
+and says by which NQN it will come. Who forges that lets another host connect
+to a volume of his own, over a network that he has to be on.
+
+A host without our key is Cinder's own, or has no SPDK. If it describes itself
+as os-brick describes this very host, and the target is here, it gets a block
 device. Who forges that (os-brick's description of a host is no secret) gets
 one made of a volume of his own, and is told its path. He cannot open it, it
 is on this host; he takes one of its NBD devices (16 by default) until the
@@ -42,8 +46,14 @@ from cinder.volume import volume_utils
 from oslo_config import cfg
 
 from cinder_spdk_vhost import exceptions, names
+from cinder_spdk_vhost.export import nvmeof
 
 KEY = 'spdk_vhost'
+
+OTHERWISE = (
+    'Hosts other than the target itself attach over NVMe-oF, if '
+    'spdk_nvmf_portals is set and they send an "nqn"'
+)
 
 # What os-brick says of a host, and no two hosts should share.
 _IDS = ('initiator', 'nqn', 'system uuid')
@@ -61,12 +71,15 @@ class Connector:
         empty where it has none
     :ivar mode: rw or ro
     :ivar stock: whether it lacks our key, as Cinder's own does
+    :ivar nqn: how it names itself over NVMe-oF, unchecked; None where it
+        does not
     """
 
     host: str
     lvstores: frozenset[str]
     mode: str
     stock: bool
+    nqn: object = None
 
     @classmethod
     def parse(cls, connector: Any) -> 'Connector':
@@ -93,7 +106,13 @@ class Connector:
                 f'{" and ".join(names.MODES)}'
             )
         host = str(connector.get('host', 'unknown'))
-        return cls(host, frozenset(stores), mode, is_stock(connector))
+        return cls(
+            host,
+            frozenset(stores),
+            mode,
+            is_stock(connector),
+            connector.get('nqn'),
+        )
 
     def check_local(self, store: str, uuid: str) -> None:
         """:raises Conflict: where its SPDK does not hold the lvstore"""
@@ -101,6 +120,22 @@ class Connector:
             raise exceptions.Conflict(
                 self.why_not_local(f'pool "{store}" (lvstore {uuid})')
             )
+
+    def nvmeof_host(self) -> nvmeof.Host:
+        """Who it is over NVMe-oF.
+
+        :raises Conflict: it sent no NQN, or none that is one
+        """
+        if self.nqn is None:
+            raise exceptions.Conflict(
+                f'host {self.host} sent no "nqn", by which it would be let '
+                f'in over NVMe-oF: /etc/nvme/hostnqn and nvme-cli are missing '
+                f'there'
+            )
+        try:
+            return nvmeof.Host(names.host_nqn(self.nqn), self.host)
+        except exceptions.InvalidName as e:
+            raise exceptions.Conflict(f'host {self.host}: {e}') from None
 
     def why_not_local(self, what: str) -> str:
         """Why this host cannot have a volume of it, and who could."""
@@ -111,7 +146,7 @@ class Connector:
                 f'host {self.host} sent no "{KEY}" key with lvstores: it has '
                 f'no SPDK of its own, or its connector is not registered'
             )
-        return f'{why}. As yet, only the host of the target itself can attach'
+        return f'{why}. {OTHERWISE}'
 
 
 def is_stock(connector: Mapping[str, Any]) -> bool:
@@ -134,13 +169,13 @@ def check_here(connector: Mapping[str, Any], target: str, here: bool) -> None:
     if not here:
         raise exceptions.Conflict(
             f'{who}. It could have a block device if cinder-volume ran on '
-            f'the host of the target {target}'
+            f'the host of the target {target}. {OTHERWISE}'
         )
     differs = _difference(connector)
     if differs is not None:
         raise exceptions.Conflict(
-            f'{who}. As yet, only the host of the target itself can attach, '
-            f'and of that one, os-brick gives another "{differs}"'
+            f'{who}. It could have a block device on the host of the target, '
+            f'of which os-brick gives another "{differs}". {OTHERWISE}'
         )
 
 

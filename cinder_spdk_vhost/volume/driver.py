@@ -68,7 +68,8 @@ class SPDKVhostDriver(driver.VolumeDriver):
     """Volumes as logical volumes of an SPDK target.
 
     Version history:
-        1.0.0 - Volumes, snapshots, clones, limits; local vhost-user export
+        1.0.0 - Volumes, snapshots, clones, limits; exports over vhost-user,
+            NVMe-oF and block devices
     """
 
     VERSION = '1.0.0'
@@ -96,6 +97,7 @@ class SPDKVhostDriver(driver.VolumeDriver):
         conf = self.configuration
         try:
             self._target = setup.open_target(conf)
+            portals = setup.nvmf_portals(conf)
         except setup.BadConfiguration as e:
             raise exception.VolumeDriverException(message=str(e)) from e
         self._policy = provisioning.Policy(
@@ -109,15 +111,18 @@ class SPDKVhostDriver(driver.VolumeDriver):
             lambda: self._chains.sweep(self._pools.up()),
             conf.spdk_sweep_interval,
         )
+        self._exports = exports.Exports(self._target, self._janitor, portals)
         self._chains = chains.Chains(
-            self._target, self._janitor, conf.spdk_max_chain_depth
+            self._target,
+            self._janitor,
+            conf.spdk_max_chain_depth,
+            self._exports,
         )
-        exporter = exports.Exports(self._target, self._janitor)
         self._attachments = attachments.Attachments(
-            self._target, self._janitor, self._pools, exporter
+            self._target, self._janitor, self._pools, self._exports
         )
         self._volumes = volumes.Volumes(
-            self._target, self._janitor, self._chains, exporter
+            self._target, self._janitor, self._chains, self._exports
         )
         self._snapshots = snapshots.Snapshots(
             self._target, self._janitor, self._chains, self._volumes
@@ -142,7 +147,9 @@ class SPDKVhostDriver(driver.VolumeDriver):
     def _check_target(self) -> None:
         """A target that is away is no error of configuration."""
         try:
-            setup.check_methods(self._target)
+            setup.check_methods(
+                self._target, nvmeof=bool(self._exports.nvmeof.portals)
+            )
             self._methods_checked = True
         except setup.BadConfiguration as e:
             raise exception.VolumeBackendAPIException(data=str(e)) from e
@@ -165,6 +172,7 @@ class SPDKVhostDriver(driver.VolumeDriver):
             'pools': stats.report(
                 self._pools,
                 thin=conf.spdk_provisioning != 'thick',
+                free_exports=self._exports.free(),
                 reserved=conf.reserved_percentage,
                 over_subscription=(
                     volume_utils.get_max_over_subscription_ratio(
@@ -320,6 +328,39 @@ class SPDKVhostDriver(driver.VolumeDriver):
     def remove_export(self, context: Any, volume: Any) -> None:
         with _reported(f'removing exports of volume {volume.id}'):
             self._attachments.remove_unused(volume, self._path(volume))
+
+    # Exports of snapshots, which nobody can write on
+
+    def create_export_snapshot(
+        self, context: Any, snapshot: Any, connector: Any
+    ) -> None:
+        """Nothing is exported before it is known to whom."""
+
+    def initialize_connection_snapshot(
+        self, snapshot: Any, connector: Any, **_kwargs: Any
+    ) -> dict[str, Any]:
+        with _reported(f'attaching snapshot {snapshot.id}'):
+            return self._attachments.attach_snapshot(
+                snapshot, connector, self._pool(snapshot.volume)
+            )
+
+    def terminate_connection_snapshot(
+        self,
+        snapshot: Any,
+        connector: Any,
+        force: bool = False,
+        **_kwargs: Any,
+    ) -> None:
+        with _reported(f'detaching snapshot {snapshot.id}'):
+            self._attachments.detach_snapshot(
+                snapshot, connector, self._pool(snapshot.volume).name, force
+            )
+
+    def remove_export_snapshot(self, context: Any, snapshot: Any) -> None:
+        with _reported(f'removing exports of snapshot {snapshot.id}'):
+            self._attachments.remove_unused_snapshot(
+                snapshot, self._pool(snapshot.volume).name
+            )
 
     # What Cinder's objects say
 

@@ -79,6 +79,7 @@ class Pools:
         self._pools: dict[str, Pool] = {}
         self._bases: dict[str, Base] = {}
         self._why_down: dict[str, str] = {}
+        self._uuids: dict[str, str] = {}
         self._empty = False
         self._lock = threading.Lock()
 
@@ -109,6 +110,7 @@ class Pools:
             }
             self._log_changes(pools, down, missing)
             self._pools, self._why_down = pools, down
+            self._uuids |= {n: pool.store.uuid for n, pool in pools.items()}
         if process is not None:
             self._watch.saw(process, asked)
         return process is not None
@@ -174,6 +176,11 @@ class Pools:
         """Pools that were not, and why."""
         with self._lock:
             return dict(self._why_down)
+
+    def uuid(self, name: str) -> str | None:
+        """The lvstore of a pool, be it down now; None if never heard of."""
+        with self._lock:
+            return self._uuids.get(name)
 
     def get(self, name: str | None) -> Pool:
         """The pool of that name; the only one where none is named.

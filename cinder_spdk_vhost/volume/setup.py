@@ -18,7 +18,8 @@ from typing import Any
 
 from oslo_log import log as logging
 
-from cinder_spdk_vhost import rpc
+from cinder_spdk_vhost import exceptions, rpc
+from cinder_spdk_vhost.export import portals
 from cinder_spdk_vhost.operations import target as spdk_target
 from cinder_spdk_vhost.spdk import app
 
@@ -44,18 +45,15 @@ REQUIRED_METHODS = frozenset(
         'bdev_set_qos_limit',
         'bdev_wait_for_examine',
         'framework_get_reactors',
-        'nvmf_create_subsystem',
-        'nvmf_delete_subsystem',
-        'nvmf_subsystem_add_ns',
         'vhost_create_blk_controller',
         'vhost_delete_controller',
         'vhost_get_controllers',
     }
 )
 
-# What it can do without: then there are no block devices, for image copies
-# and the like. An SPDK that lacks ublk has NBD.
-OPTIONAL_METHODS = frozenset(
+# Without these there are no block devices, for image copies and the like. An
+# SPDK that lacks ublk has NBD.
+BLOCK_METHODS = frozenset(
     {
         'nbd_get_disks',
         'nbd_start_disk',
@@ -65,6 +63,31 @@ OPTIONAL_METHODS = frozenset(
         'ublk_stop_disk',
     }
 )
+
+
+# What limits take that are to change while nobody has the volume open.
+LIMITING_METHODS = frozenset(
+    {
+        'nvmf_create_subsystem',
+        'nvmf_delete_subsystem',
+        'nvmf_subsystem_add_ns',
+    }
+)
+
+# What it takes where spdk_nvmf_portals is set.
+NVMEOF_METHODS = LIMITING_METHODS | {
+    'nvmf_create_transport',
+    'nvmf_get_subsystems',
+    'nvmf_get_transports',
+    'nvmf_subsystem_add_host',
+    'nvmf_subsystem_add_listener',
+    'nvmf_subsystem_get_controllers',
+    'nvmf_subsystem_remove_host',
+    'nvmf_subsystem_remove_ns',
+}
+
+# What it can do without.
+OPTIONAL_METHODS = BLOCK_METHODS | NVMEOF_METHODS
 
 
 class BadConfiguration(Exception):
@@ -128,9 +151,24 @@ def _password(conf: Any) -> str | None:
     return password
 
 
-def check_methods(target: spdk_target.Target) -> None:
-    """:raises BadConfiguration: the target's SPDK is too old or built
-    without something that is needed
+def nvmf_portals(conf: Any) -> tuple[portals.Portal, ...]:
+    """Where hosts reach the target over NVMe-oF.
+
+    :param conf: the back end's section
+    :raises BadConfiguration: names the option and what it takes
+    """
+    try:
+        return portals.parse(conf.spdk_nvmf_portals)
+    except exceptions.Conflict as e:
+        raise BadConfiguration(f'spdk_nvmf_portals: {e}') from None
+
+
+def check_methods(target: spdk_target.Target, nvmeof: bool = False) -> None:
+    """Check what a target can do.
+
+    :param nvmeof: whether volumes are exported over NVMe-oF, too
+    :raises BadConfiguration: its SPDK is too old or built without something
+        that is needed
     """
     version, methods = target.find_all(app.get_version(), app.get_methods())
     missing = sorted(REQUIRED_METHODS - methods)
@@ -139,6 +177,19 @@ def check_methods(target: spdk_target.Target) -> None:
         raise BadConfiguration(
             f'{version.text} at {target.url}{lack}; SPDK '
             f'{OLDEST[0]}.{OLDEST[1]:02} or newer, built with vhost, is needed'
+        )
+    missing = sorted(NVMEOF_METHODS - methods)
+    if nvmeof and missing:
+        raise BadConfiguration(
+            f'spdk_nvmf_portals is set, and {version.text} at {target.url} '
+            f'does not have {", ".join(missing)}; an application with the '
+            f'NVMe-oF target, such as spdk_tgt, is needed'
+        )
+    if not methods >= LIMITING_METHODS:
+        LOG.warning(
+            '%s has no NVMe-oF target: limits of a volume that has had some '
+            'cannot change while it is idle',
+            target.url,
         )
     LOG.info(
         '%(url)s is %(version)s',

@@ -21,7 +21,11 @@ MIB = 1024**2
 
 
 def report(
-    known: pools.Pools, *, thin: bool, **settings: Any
+    known: pools.Pools,
+    *,
+    thin: bool,
+    free_exports: int | None = None,
+    **settings: Any,
 ) -> list[dict[str, Any]]:
     """Capabilities of every pool; one that is down has no capacity.
 
@@ -30,12 +34,17 @@ def report(
 
     :param thin: whether volumes may be thin by default; where they are not,
         the scheduler must not promise more than there is
+    :param free_exports: how many more volumes can be exported over NVMe-oF;
+        None where none can
     :param settings: ``reserved``, ``over_subscription``,
         ``filter_function`` and ``goodness_function`` of the back end
     """
-    return [_up(pool, thin=thin, **settings) for pool in known.up()] + [
-        _down(name, why, **settings) for name, why in known.down().items()
-    ]
+    more = {}
+    if free_exports is not None:
+        more['spdk_free_exports'] = free_exports
+    return [
+        {**_up(pool, thin=thin, **settings), **more} for pool in known.up()
+    ] + [_down(name, why, **settings) for name, why in known.down().items()]
 
 
 def _up(pool: pools.Pool, *, thin: bool, **settings: Any) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from oslo_log import log as logging
 
 from cinder_spdk_vhost import exceptions, names, rpc
-from cinder_spdk_vhost.export import base, block, exports
+from cinder_spdk_vhost.export import block, exports
 from cinder_spdk_vhost.operations import flows, janitor, locks
 from cinder_spdk_vhost.operations import target as spdk_target
 from cinder_spdk_vhost.spdk import bdev, lvol
@@ -195,12 +195,12 @@ class Volumes:
             exported = exports.Found.of(found, *answers)
             if found is None and self._target.gone(path):
                 LOG.info('%s is gone already', path)
-                self._exports.vhost_user.remove(exported.controllers)
+                self._exports.remove_idle(name, exported)
                 return
             found = found or self._target.ask(bdev.get_lvol(path))
-            found = base.released(self._target, path, name, found)
             self._check_unused(path, found, exported)
-            self._exports.vhost_user.remove(exported.controllers)
+            found = self._exports.released(path, name, found, exported)
+            self._check_unclaimed(path, found)
             with self._chains.pins.pinning(found.lvol.parent):
                 self.remove(path, found.size)
         locks.forget(name)
@@ -216,13 +216,16 @@ class Volumes:
             raise exceptions.InUse(
                 f'{path} has {", ".join(exported.users)}; detach it first'
             )
+        if found.lvol.snapshot:
+            raise exceptions.Conflict(f'{path} is no volume')
+
+    @staticmethod
+    def _check_unclaimed(path: str, found: bdev.LvolBdev) -> None:
         if found.claim is not None:
             raise exceptions.InUse(
                 f'{path} is claimed ({found.claim}), as an exported '
                 f'namespace is; end that export first'
             )
-        if found.lvol.snapshot:
-            raise exceptions.Conflict(f'{path} is no volume')
 
     def extend(self, pool: pools.Pool, name: str, size_gib: int) -> None:
         """Grow a volume, attached or not: two round trips.

@@ -50,6 +50,10 @@ IDLE = Refused(
 )
 
 
+# Methods that a target may be without, and is where nothing is written down.
+OPTIONAL = ('nbd_', 'ublk_', 'nvmf_get_', 'nvmf_subsystem_get_')
+
+
 class Script:
     """Answers by method.
 
@@ -92,7 +96,7 @@ class Script:
             call.answered({'result': answer})
 
     def _answer(self, method: str) -> Any:
-        if method.startswith(('nbd_', 'ublk_')):
+        if method.startswith(OPTIONAL):
             return self.answers.get(method, NO_METHOD)
         if method == 'framework_get_reactors':
             return self.answers.get(method, running())

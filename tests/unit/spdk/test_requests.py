@@ -118,15 +118,7 @@ FOR_LATER = {
     'keyring_file_add_key',
     'keyring_file_remove_key',
     'keyring_get_keys',
-    'nvmf_create_transport',
-    'nvmf_get_subsystems',
-    'nvmf_get_transports',
-    'nvmf_subsystem_add_host',
-    'nvmf_subsystem_add_listener',
-    'nvmf_subsystem_get_controllers',
-    'nvmf_subsystem_remove_host',
     'nvmf_subsystem_remove_listener',
-    'nvmf_subsystem_remove_ns',
 }
 
 TYPES = {

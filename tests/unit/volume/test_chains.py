@@ -16,6 +16,7 @@ from typing import Any
 from cinder import coordination
 from oslotest import base
 
+from cinder_spdk_vhost.export import exports
 from cinder_spdk_vhost.operations import janitor
 from cinder_spdk_vhost.spdk import lvol
 from cinder_spdk_vhost.volume import chains, pools
@@ -44,8 +45,9 @@ class Reaping(base.BaseTestCase):
             vhost_get_controllers=scripted.NOT_FOUND,
         )
         self.janitor = janitor.Janitor(lambda: None, 1e6)
+        target = scripted.target(self.script)
         self.chains = chains.Chains(
-            scripted.target(self.script), self.janitor, 8
+            target, self.janitor, 8, exports.Exports(target, self.janitor)
         )
         [store] = lvol.get_lvstores().parse([scripted.store('P')])
         self.pool = pools.Pool(store, pools.Base(None, reads_zeros=True))

@@ -11,6 +11,7 @@
 #    under the License.
 
 import collections
+import contextlib
 import socket
 from typing import Any
 from unittest import mock
@@ -45,6 +46,9 @@ FORGED = st.fixed_dictionaries(
         'host': JSON,
         'mode': JSON | st.sampled_from([*names.MODES, 'RW', '../rw']),
         'ip': JSON,
+        'nqn': JSON
+        | st.text()
+        | st.from_regex(r'nqn\.2014-08\.[a-z.]{0,9}:[!-~]{0,9}'),
         connectors.KEY: JSON
         | st.fixed_dictionaries(
             {},
@@ -77,7 +81,9 @@ class Connectors(base.BaseTestCase):
 
     def test_stock(self) -> None:
         self.assertEqual(
-            connectors.Connector('h', frozenset(), 'rw', stock=True),
+            connectors.Connector(
+                'h', frozenset(), 'rw', stock=True, nqn='nqn.y'
+            ),
             parse(host='h', initiator='iqn.x', nqn='nqn.y', multipath=False),
         )
 
@@ -151,6 +157,8 @@ class Connectors(base.BaseTestCase):
             for store in parsed.lvstores:
                 self.assertIsInstance(store, str)
             self.assertIsInstance(parsed.why_not_local('P'), str)
+            with contextlib.suppress(exceptions.Conflict):
+                self.assertEqual(forged.get('nqn'), parsed.nvmeof_host().nqn)
             if parsed.stock:
                 connectors.check_here(forged, 'T', True)
             parsed.check_local('P', UUID)

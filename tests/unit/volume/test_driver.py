@@ -215,6 +215,8 @@ class Connections(TestCase):
         self.assertEqual(
             {
                 'bdev_get_bdevs',
+                'nvmf_get_subsystems',
+                'nvmf_subsystem_get_controllers',
                 'vhost_get_controllers',
                 'nbd_get_disks',
                 'ublk_get_disks',
@@ -233,8 +235,14 @@ class Connections(TestCase):
         self.assertEqual([], self.script.sent[before:])
         other.connector = fixture.connector(['uuid-of-P'], 'ro')
         self.assertFalse(made.terminate_connection(volume, connector))
-        [(_, params)] = self.script.sent[before:]
-        self.assertEqual({'name': f'volume-{volume.id}-rw'}, params)
+        self.assertIn(
+            ('vhost_get_controllers', {'name': f'volume-{volume.id}-rw'}),
+            self.script.sent[before:],
+        )
+        self.assertNotIn(
+            ('vhost_get_controllers', {'name': f'volume-{volume.id}-ro'}),
+            self.script.sent[before:],
+        )
 
     def test_detaching_everybody(self) -> None:
         made = self.started()
