@@ -19,7 +19,7 @@ a block device where it is of this very host and the target is too. Everybody
 else is refused.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 import contextlib
 from typing import Any
 
