@@ -21,7 +21,7 @@ import uuid
 from cinderclient import exceptions as cinder_exceptions
 from testtools import content
 
-from tests.fixtures import cinder_services
+from tests.fixtures import cinder_services, glance
 from tests.fixtures.cinder_services import gone, settled
 from tests.functional import target_case
 
@@ -38,6 +38,9 @@ class HttpTestCase(target_case.TargetTestCase):
 
     native_threads: ClassVar[bool] = False
     backend_options: ClassVar[dict[str, Any]] = {}
+    default_options: ClassVar[dict[str, Any]] = {}
+    #: where images come from and go to
+    images: ClassVar[glance.Glance | None] = None
     services: ClassVar[cinder_services.CinderServices]
 
     @classmethod
@@ -57,7 +60,11 @@ class HttpTestCase(target_case.TargetTestCase):
                 )
             ],
             native_threads=cls.native_threads,
-            options={'backend_stats_polling_interval': 3600},
+            options={
+                'backend_stats_polling_interval': 3600,
+                **cls.default_options,
+            },
+            images=cls.images,
         )
         stack.callback(cls.services.stop)
         cls.services.start()
