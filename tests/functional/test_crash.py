@@ -122,6 +122,39 @@ class KilledProcesses(Kills):
             [], self.victim.writers.wrong(self.victim.writers.read(), [0] * 4)
         )
 
+    def test_kills_after_copies(self) -> None:
+        """What was copied for a request that was answered is there.
+
+        The guest writes nothing between: its flushes would hide a lack.
+        """
+        writers, call = self.victim.writers, self.target.rpc.call
+        volume = f'{POOL}/volume'
+        copies = [
+            ('bdev_lvol_delete', f'{POOL}/two'),
+            ('bdev_lvol_decouple_parent', volume),
+            ('bdev_lvol_inflate', volume),
+        ]
+        for method, name in copies:
+            for snapshot in ('one', 'two'):
+                writers.wait_writing()
+                call(
+                    'bdev_lvol_snapshot',
+                    lvol_name=volume,
+                    snapshot_name=snapshot,
+                )
+            writers.pause()
+            kind = self.random.choice(('target', 'daemon'))
+            self.story.append(f'{kind} after {method}')
+            call(method, name=name)
+            self.victim.kill(kind)
+            self.assertEqual([], self.victim.check(self.volume))
+            writers.wait_writing()
+            # One is read by whoever reads two.
+            for snapshot in ('two', 'one'):
+                self.target.rpc.maybe(
+                    'bdev_lvol_delete', name=f'{POOL}/{snapshot}'
+                )
+
 
 class KilledRequests(Kills):
     """A request to the target is under way at each kill.

@@ -33,11 +33,29 @@ class Node:
     :ivar users: images and others that use it
     """
 
-    def __init__(self, image: str, name: str, backing: 'Node | None') -> None:
+    def __init__(
+        self, image: str, name: str, backing: 'Node | None', writable: bool
+    ) -> None:
         self.image = image
         self.name = name
         self.backing = backing
         self.users = 1
+        self._writable = writable
+
+    @property
+    def file(self) -> str:
+        """The node of its file."""
+        return f'{self.name}-file'
+
+    def options(self) -> dict[str, Any]:
+        """The daemon's for such a node."""
+        return {
+            'node_name': self.name,
+            'driver': 'qcow2',
+            'read_only': not self._writable,
+            'discard': 'unmap',
+            'backing': self.backing and self.backing.name,
+        }
 
     def below(self) -> Iterator['Node']:
         """What it stands on, nearest first."""
@@ -122,17 +140,16 @@ class Graph:
         writable: bool,
     ) -> Node:
         """Open one image; takes over the caller's use of the backing."""
-        name = f'image{next(self._numbers)}'
+        node = Node(image, f'image{next(self._numbers)}', backing, writable)
         await self._daemon.execute(
             'blockdev-add',
-            node_name=name,
-            driver='qcow2',
-            read_only=not writable,
-            discard='unmap',
-            backing=backing.name if backing is not None else None,
-            file=self._file(files.path(image)),
+            file={
+                **self._file(files.path(image)),
+                'node-name': node.file,
+            },
+            **node.options(),
         )
-        node = self._nodes[image] = Node(image, name, backing)
+        self._nodes[image] = node
         return node
 
     def _file(self, path: str) -> dict[str, Any]:
@@ -216,7 +233,23 @@ class Graph:
         node.backing = base
         if base is not None:
             base.users += 1
-        await self.release(old)
+        try:
+            await self._flush(node)
+        finally:
+            await self.release(old)
+
+    async def _flush(self, node: Node) -> None:
+        """Have a node's tables in its file.
+
+        What a guest writes is followed by a flush, what a job copies is not:
+        its tables would die with the daemon. There is no command for it but
+        the one that changes a node's options, to what they are.
+        """
+        options = {
+            name.replace('_', '-'): value
+            for name, value in {**node.options(), 'file': node.file}.items()
+        }
+        await self._daemon.execute('blockdev-reopen', options=[options])
 
     async def resize(self, node_name: str, size: int) -> None:
         """Give a node another size, in bytes."""

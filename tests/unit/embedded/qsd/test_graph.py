@@ -35,7 +35,9 @@ class _Daemon:
 
     def __init__(self) -> None:
         self.nodes: dict[str, str | None] = {}
+        self.files: dict[str, str] = {}
         self.said: list[str] = []
+        self.unflushed: set[str] = set()
         self.refuses = ''
 
     async def execute(self, command: str, **about: Any) -> None:
@@ -46,10 +48,18 @@ class _Daemon:
             backing = about.get('backing')
             assert backing is None or backing in self.nodes
             self.nodes[about['node_name']] = backing
+            if 'file' in about:
+                self.files[about['node_name']] = about['file']['node-name']
         elif command == 'blockdev-del':
             name = about['node_name']
             assert name not in self.nodes.values(), 'in use'
             del self.nodes[name]
+        elif command == 'blockdev-reopen':
+            (options,) = about['options']
+            name = options['node-name']
+            assert options['backing'] == self.nodes[name]
+            assert options['file'] == self.files[name]
+            self.unflushed.discard(name)
         elif command == 'blockdev-snapshot':
             self.nodes[about['overlay']] = about['node']
 
@@ -59,6 +69,7 @@ class _Daemon:
         self.said.append(command)
         if command == 'block-stream':
             self.nodes[about['device']] = about.get('base_node')
+            self.unflushed.add(about['device'])
 
 
 class GraphTest(unittest.IsolatedAsyncioTestCase):
@@ -123,6 +134,8 @@ class GraphTest(unittest.IsolatedAsyncioTestCase):
         await self.graph.cover(node, overlay)
         self.assertEqual([node, bottom], list(overlay.below()))
         await self.graph.copy_down(overlay, bottom)
+        # What was copied would be lost otherwise when the daemon is killed.
+        self.assertEqual(set(), self.daemon.unflushed)
         self.assertEqual([bottom], list(overlay.below()))
         await self.graph.copy_down(overlay, bottom)
         self.assertEqual(1, self.daemon.said.count('block-stream'))
