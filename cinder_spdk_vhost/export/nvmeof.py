@@ -117,8 +117,10 @@ class NvmeOf:
 
         :raises Conflict: where something that is not ours is in the way, or
             the target has no room or no means for it
+        :raises InvalidName: where hosts could not find it by its id
         """
         nqn = names.subsystem(wanted.volume)
+        names.namespace_uuid(wanted.volume)
         with locks.holding(wanted.volume):
             device, controller, subsystem, transports = self._target.find_all(
                 bdev.get_lvol(wanted.path),
@@ -331,8 +333,8 @@ class NvmeOf:
         """
         nqn = names.subsystem(volume)
         with locks.holding(volume):
-            found, connected, controller = self._without_the_leaving(
-                volume, host
+            found, connected, controller = self._look(
+                volume, host, 0 if force else LOOKS_FOR_THE_LEAVING
             )
             if found is not None and not is_ours(volume, found):
                 LOG.warning('%s is not ours: it stays', nqn)
@@ -350,10 +352,13 @@ class NvmeOf:
                 self._sockets.remove([controller])
             return listed
 
-    def _without_the_leaving(self, volume: str, host: str) -> list[Any]:
-        """The subsystem, who is connected, and the placeholder."""
+    def _look(self, volume: str, host: str, again: int) -> list[Any]:
+        """The subsystem, who is connected, and the placeholder.
+
+        :param again: how often to look again if the host is connected
+        """
         looks_for = [*looks(volume), vhost.get(names.placeholder(volume))]
-        for look in range(LOOKS_FOR_THE_LEAVING + 1):
+        for look in range(again + 1):
             if look:
                 time.sleep(LEAVING_SECONDS)
             found, connected, controller = self._target.find_all(*looks_for)

@@ -107,6 +107,8 @@ def parse(texts: Iterable[str]) -> tuple[Portal, ...]:
     for text in texts:
         portal = Portal.parse(text)
         if portal in found:
-            raise exceptions.Conflict(f'"{text}" is there twice')
+            raise exceptions.Conflict(
+                f'"{text}" is there twice; once is accepted'
+            )
         found.append(portal)
     return tuple(found)

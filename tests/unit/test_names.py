@@ -132,6 +132,95 @@ class Names(base.BaseTestCase):
         self.assertRegex(nqn, r'^nqn\.\d{4}-\d\d\.[a-z.-]+:')
         self.assertLessEqual(len(nqn), 223)
 
+    def test_of_an_export(self) -> None:
+        for name in (names.volume(UUID), names.snapshot(UUID)):
+            self.assertTrue(names.subsystem(name).endswith(f':{name}'))
+            self.assertEqual(
+                names.subsystem(name), names.host_nqn(names.subsystem(name))
+            )
+            self.assertNotEqual(
+                names.subsystem(name), names.scratch_subsystem(name)
+            )
+            self.assertEqual(UUID, names.namespace_uuid(name))
+            self.assertEqual(UUID[:20], names.serial(name))
+        self.assertLessEqual(len(names.MODEL), 40)
+
+    def test_placeholder(self) -> None:
+        for name, mode in (
+            (names.volume(UUID), 'rw'),
+            (names.snapshot(UUID), 'ro'),
+        ):
+            self.assertEqual(
+                names.controller(name, mode), names.placeholder(name)
+            )
+
+    @ddt.data('1', UUID.upper(), UUID.replace('-', ''), f'{UUID}0', 'x' * 36)
+    def test_namespace_of_what_has_no_uuid(self, identifier: str) -> None:
+        error = self.assertRaises(
+            exceptions.InvalidName,
+            names.namespace_uuid,
+            names.volume(identifier),
+        )
+        self.assertIn(f'"{identifier}"', str(error))
+
+    @ddt.data(
+        f'nqn.2014-08.org.nvmexpress:uuid:{UUID}',
+        f'nqn.2014-08.org.nvmexpress:uuid:{UUID.upper()}',
+        'nqn.2019-12.com.example:host-1',
+        'nqn.1988-11.com.dell:powerstore:00:a/b_c',
+        'nqn.2019-01.org:x',
+        'nqn.2019-01.org:' + 'x' * 207,
+    )
+    def test_nqn_of_a_host(self, nqn: str) -> None:
+        self.assertEqual(nqn, names.host_nqn(nqn))
+
+    @ddt.data(
+        '',
+        None,
+        3,
+        ['nqn.2019-01.org:x'],
+        'nqn',
+        'iqn.2019-01.org:x',
+        'nqn.2014-08.org.nvmexpress.discovery',
+        'nqn.2014-08.org.nvmexpress:uuid:',
+        f'nqn.2014-08.org.nvmexpress:uuid:{UUID[:-1]}',
+        f'nqn.2014-08.org.nvmexpress:uuid:{UUID}\n',
+        f'nqn.2014-08.org.nvmexpress:uuid:{{{UUID}}}',
+        f'NQN.2014-08.org.nvmexpress:uuid:{UUID}',
+        'nqn.2019-13.org:x',
+        'nqn.19-01.org:x',
+        'nqn.2019-01.org',
+        'nqn.2019-01.org:',
+        'nqn.2019-01.:x',
+        'nqn.2019-01.org.:x',
+        'nqn.2019-01.org..a:x',
+        'nqn.2019-01.1org:x',
+        'nqn.2019-01.org-:x',
+        'nqn.2019-01.org:../../x',
+        'nqn.2019-01.org:a b',
+        'nqn.2019-01.org:a\n',
+        'nqn.2019-01.org:a\0',
+        'nqn.2019-01.org:é',
+        'nqn.2019-01.org:\udc80',
+        'nqn.2019-01.org:' + 'x' * 208,
+        'nqn.2019-01.' + 'x' * 64 + ':x',
+    )
+    def test_what_is_no_nqn_of_a_host(self, nqn) -> None:
+        error = self.assertRaises(exceptions.InvalidName, names.host_nqn, nqn)
+        self.assertIn('is no NQN', str(error))
+        self.assertIn('nqn.YYYY-MM', str(error))
+
+    @given(st.text() | st.from_regex(r'nqn\.2019-01\.[a-z.]*:.*'))
+    def test_nqn_that_is_let_through(self, text: str) -> None:
+        try:
+            nqn = names.host_nqn(text)
+        except exceptions.InvalidName:
+            return
+        self.assertTrue(nqn.isascii() and nqn.isprintable())
+        self.assertNotIn('..', nqn)
+        self.assertNotIn(' ', nqn)
+        self.assertLessEqual(len(nqn), names.MAX_NQN)
+
     @given(GOOD_IDS)
     def test_burying_goes_and_comes_back(self, snapshot_id: str) -> None:
         name = names.snapshot(snapshot_id)
