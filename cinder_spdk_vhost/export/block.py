@@ -108,7 +108,7 @@ class Block:
                 flows.Step(
                     f'make {wanted.path} a block device',
                     lambda: paths.append(self._start(device.name, answers)),
-                    lambda: self.stop(device.name),
+                    lambda: self.stop(self._disks(device.name)),
                 )
             )
         steps.append(
@@ -209,23 +209,30 @@ class Block:
                 bdev.get_lvol(path), *looks()
             )
             self._janitor.forget(volume)
-            if device is not None and of(device, answers):
-                self.stop(device.name)
+            if device is not None:
+                self.stop(of(device, answers))
 
-    def stop(self, name: str) -> None:
-        """Take the devices of a bdev away and wait until they are gone.
+    def stop(self, disks: list['Disk']) -> None:
+        """Take the devices of a volume away and wait until they are gone.
 
         A device that is going must not be taken for one that is there. The
         caller holds the volume's lock.
 
         :raises Postponed: the kernel does not let go of one
         """
-        deadline = time.monotonic() + STOP_SECONDS
-        disks = self._disks(name)
         for disk in disks:
             self._stop_one(disk)
+        deadline = time.monotonic() + STOP_SECONDS
         while disks:
-            disks = self._disks(name)
+            try:
+                disks = self._disks(disks[0].bdev)
+            except rpc.RPCError as e:
+                # They were told to go; that is what was asked for.
+                LOG.warning(
+                    'Whether %(device)s is gone cannot be seen: %(error)s',
+                    {'device': disks[0].device, 'error': e},
+                )
+                return
             if disks and time.monotonic() > deadline:
                 raise exceptions.Postponed(
                     f'{disks[0].device} is still in use'

@@ -119,8 +119,7 @@ class Exports:
             )
             found = Found.of(device, *answers)
             self.remove_idle(volume, found)
-            if found.disks:
-                self.block.stop(device.name)
+            self.block.stop(found.disks)
         if found.connected:
             raise exceptions.Postponed(f'{path} has {found.users[0]}')
 

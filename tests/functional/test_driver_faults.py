@@ -25,6 +25,7 @@ import ddt
 
 from tests.fixtures import driver as fixture
 from tests.fixtures import tap
+from tests.fixtures import target as target_fixture
 from tests.functional import driver_case
 
 GIB = driver_case.GIB
@@ -169,6 +170,43 @@ class _Flows(driver_case.DriverTestCase):
             check,
         )
 
+    def attach_block_device(self) -> Flow:
+        volume = self._without_device()
+        context = fixture.type_with(qos={'total_iops_sec': '2000'})
+        volume.volume_type_id = context.__enter__()
+        self.addCleanup(context.__exit__, None, None, None)
+
+        def check() -> None:
+            self.assertEqual([self.of(volume)['name']], self.disks())
+            limits = self.of(volume)['assigned_rate_limits']
+            self.assertEqual(2000, limits['rw_ios_per_sec'])
+
+        return Flow(
+            lambda: self.driver.initialize_connection(
+                volume, fixture.connector_of_this_host()
+            ),
+            check,
+        )
+
+    def detach_block_device(self) -> Flow:
+        volume = self._without_device()
+        here = fixture.connector_of_this_host()
+        self.driver.initialize_connection(volume, here)
+        return Flow(
+            lambda: self.driver.terminate_connection(volume, here),
+            lambda: self.assertEqual([], self.disks()),
+        )
+
+    def _without_device(self) -> Any:
+        """A volume that can have a block device."""
+        if reason := target_fixture.why_no_disks():
+            self.skipTest(reason)
+        return self.volume()
+
+    def disks(self) -> list[str]:
+        """The bdevs that are block devices."""
+        return [disk['bdev_name'] for disk in self.target.disks()]
+
     def detach(self) -> Flow:
         volume = self.volume()
         self.driver.initialize_connection(volume, self.connector())
@@ -191,6 +229,8 @@ FLOWS = (
     'clone',
     'attach',
     'attach_with_other_limits',
+    'attach_block_device',
+    'detach_block_device',
     'detach',
 )
 

@@ -17,7 +17,6 @@ import contextlib
 import os
 import pathlib
 import random
-import shutil
 import socket
 import subprocess
 from typing import Any, ClassVar
@@ -43,7 +42,8 @@ class ImagesTestCase(base.HttpTestCase):
 
     @classmethod
     def setUpClass(cls) -> None:
-        if reason := _why_no_images():
+        reason = cinder_services.why_no_images()
+        if reason := reason or target_fixture.why_no_disks():
             raise unittest.SkipTest(reason)
         super().setUpClass()
 
@@ -464,18 +464,6 @@ class ImageCacheTest(ImagesTestCase):
     def _empty_the_cache(self) -> None:
         for volume in self.cinder.volumes.list():
             self.remove(self.cinder.volumes, volume.id)
-
-
-def _why_no_images() -> str | None:
-    reason = cinder_services.why_no_images()
-    if reason is not None:
-        return reason
-    if target_fixture.real_url():
-        if not os.path.exists('/dev/nbd0'):
-            return "the kernel's module nbd is not loaded"
-    elif shutil.which('qemu-storage-daemon') is None:
-        return 'there is no qemu-storage-daemon (Debian: qemu-system-common)'
-    return None
 
 
 def _qemu_img(*arguments: Any) -> None:

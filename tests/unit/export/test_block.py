@@ -292,6 +292,24 @@ class Detaching(TestCase):
         self.detach()
         self.assertEqual(4, self.count('nbd_get_disks') - before)
 
+    def test_round_trips(self) -> None:
+        self.attach()
+        before = len(self.host.trips)
+        self.detach()
+        self.assertEqual(3, len(self.host.trips) - before)
+
+    def test_that_it_is_gone_cannot_be_seen(self) -> None:
+        """It was told to go, and nothing else was asked for."""
+        logged = self.useFixture(scripted.Logged())
+        self.attach()
+        self.host.answers['nbd_get_disks'] = scripted.in_turn(
+            self.host.nbd, scripted.Away()
+        )
+        self.detach()
+        self.assertEqual([], self.host.nbd)
+        [text] = logged.at('WARNING')
+        self.assertIn('/dev/nbd0', text)
+
     def test_does_not_go(self) -> None:
         self.attach()
         self.host.answers['nbd_stop_disk'] = True
@@ -302,7 +320,7 @@ class Detaching(TestCase):
         self.attach()
         shown = self.host.nbd
         self.host.nbd = []
-        self.host.answers['nbd_get_disks'] = scripted.in_turn(shown, shown, [])
+        self.host.answers['nbd_get_disks'] = scripted.in_turn(shown, [])
         self.detach()
 
     def test_lost_answer(self) -> None:
