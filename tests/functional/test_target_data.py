@@ -15,16 +15,10 @@
 import contextlib
 import os
 import pathlib
-import shutil
-import signal
 import subprocess
 import sys
-import tempfile
 import time
-from typing import Any, ClassVar
-
-from oslotest import base
-from testtools import content
+from typing import ClassVar
 
 from tests.fixtures import target as targets
 from tests.fixtures.guest import (
@@ -34,103 +28,12 @@ from tests.fixtures.guest import (
     pattern,
     unavailable,
 )
-from tests.functional import crash_case
+from tests.functional import crash_case, data_case
 from tests.functional.crash_case import MIB
-
-POOL = 'pool'
-ROOT = pathlib.Path(__file__).parents[2]
-DAEMON = 'qemu-storage-daemon'
+from tests.functional.data_case import POOL, ROOT
 
 
-class DataTestCase(base.BaseTestCase):
-    """A target of its own for each test."""
-
-    def setUp(self) -> None:
-        super().setUp()
-        if targets.real_url():
-            self.skipTest('of the embedded target alone')
-        if shutil.which(DAEMON) is None:
-            self.skipTest(f'{DAEMON} is not installed')
-        self.directory = pathlib.Path(tempfile.mkdtemp(prefix='data-'))
-        self.addCleanup(shutil.rmtree, self.directory, ignore_errors=True)
-        self.prepare()
-        self.target = targets.EmbeddedTarget(self.directory, {POOL: '1G'})
-        self.rpc = self.target.rpc
-        self.addOnException(self._attach_log)
-        self.addCleanup(self.target.stop)
-        self.target.start()
-
-    def prepare(self) -> None:
-        """What comes before the target."""
-
-    def _attach_log(self, _: object) -> None:
-        self.addDetail('target.log', content.text_content(self.log[-6000:]))
-
-    @property
-    def log(self) -> str:
-        return self.target.log.read_text(errors='replace')
-
-    @property
-    def images(self) -> pathlib.Path:
-        (store,) = (self.directory / 'state' / 'images').iterdir()
-        return store
-
-    def need_host_disks(self) -> None:
-        if reason := crash_case.host_disks_unavailable():
-            self.skipTest(reason)
-
-    def volume(self, name: str, mib: int = 32, thin: bool = True) -> str:
-        return self.rpc.call(
-            'bdev_lvol_create',
-            lvs_name=POOL,
-            lvol_name=name,
-            size_in_mib=mib,
-            thin_provision=thin,
-        )
-
-    def controller(
-        self, name: str, bdev: str, readonly: bool = False
-    ) -> pathlib.Path:
-        self.rpc.call(
-            'vhost_create_blk_controller',
-            ctrlr=name,
-            dev_name=bdev,
-            readonly=readonly,
-        )
-        return self.target.vhost_dir / name
-
-    def write(self, bdev: str, data: bytes, offset: int = 0) -> None:
-        with (
-            crash_case.host_disk(self.target, bdev) as device,
-            open(device, 'r+b') as file,
-        ):
-            file.seek(offset)
-            file.write(data)
-
-    def read(self, bdev: str, size: int = MIB) -> bytes:
-        return crash_case.read_bdev(self.target, bdev, size)
-
-    def degraded(self) -> set[str]:
-        return {
-            lvol['name']
-            for lvol in self.rpc.call('bdev_lvol_get_lvols', lvs_name=POOL)
-            if lvol['is_degraded']
-        }
-
-    def refused(self, method: str, **params: Any) -> str:
-        error = self.assertRaises(
-            targets.RpcError, self.rpc.call, method, **params
-        )
-        return error.message
-
-    def eventually_logged(self, text: str) -> None:
-        deadline = time.monotonic() + 10
-        while text not in self.log:
-            self.assertLess(time.monotonic(), deadline, f'no {text!r}')
-            time.sleep(0.05)
-
-
-class FullDisk(DataTestCase):
+class FullDisk(data_case.DataTestCase):
     """The file system under the state directory is full."""
 
     MIB: ClassVar[int] = 28
@@ -226,7 +129,7 @@ class FullDisk(DataTestCase):
         self.assertEqual(set(), self.degraded())
 
 
-class CorruptedImages(DataTestCase):
+class CorruptedImages(data_case.DataTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.need_host_disks()
@@ -297,116 +200,7 @@ class CorruptedImages(DataTestCase):
         self.assertEqual(b'o' * MIB, self.read(other))
 
 
-class NoDaemon(DataTestCase):
-    """The daemon is missing, or not what it should be."""
-
-    def fake(self, script: str | None) -> dict[str, str]:
-        """An environment in which the daemon is that script, or missing."""
-        programs = self.directory / 'bin'
-        programs.mkdir(exist_ok=True)
-        for name in ('setpriv', 'sh', 'sleep', 'losetup', 'umount'):
-            path = shutil.which(name)
-            with contextlib.suppress(FileExistsError):
-                os.symlink(str(path), programs / name)
-        (programs / DAEMON).unlink(missing_ok=True)
-        if script is not None:
-            (programs / DAEMON).write_text(f'#!/bin/sh\n{script}\n')
-            (programs / DAEMON).chmod(0o755)
-        return {**os.environ, 'PATH': str(programs)}
-
-    def begin(self, script: str | None, *arguments: str) -> Any:
-        return subprocess.Popen(
-            [
-                *(sys.executable, '-m', 'cinder_spdk_vhost.cmd.target'),
-                *('--socket', str(self.directory / 'other.sock')),
-                *('--state-dir', str(self.directory / 'other')),
-                *arguments,
-            ],
-            cwd=ROOT,
-            env=self.fake(script),
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def refuses(
-        self, script: str | None, *arguments: str, seconds: float = 10
-    ) -> str:
-        """What a target that does not start has to say."""
-        process = self.begin(script, *arguments)
-        try:
-            _, said = process.communicate(timeout=seconds + 10)
-        finally:
-            process.kill()
-            process.wait()
-        self.assertEqual(1, process.returncode, said)
-        self.assertNotIn('Traceback', said)
-        return said
-
-    def old(self) -> str:
-        """What answers as an old one does."""
-        program = self.directory / 'old.py'
-        program.write_text(
-            'import json, re, socket, sys\n'
-            'fd = int(re.search(r"fd=(\\d+)", " ".join(sys.argv))[1])\n'
-            'with socket.socket(fileno=fd) as s:\n'
-            '    version = {"major": 5, "minor": 2, "micro": 0}\n'
-            '    about = {"version": {"qemu": version, "package": ""},\n'
-            '             "capabilities": []}\n'
-            '    s.sendall(json.dumps({"QMP": about}).encode() + b"\\n")\n'
-            '    s.recv(1000)\n'
-            '    s.sendall(b\'{"return": {}}\\n\')\n'
-            '    s.recv(1000)\n'
-        )
-        return f'exec {sys.executable} {program} "$@"'
-
-    def test_refused(self) -> None:
-        qsd = ('--data', 'qsd')
-        self.assertIn(f'{DAEMON} is not installed', self.refuses(None, *qsd))
-        self.assertIn(
-            f'{DAEMON} is 5.2.0, needed is 7.2 or later',
-            self.refuses(self.old(), *qsd),
-        )
-        said = self.refuses('echo bad option >&2; exit 1', *qsd)
-        self.assertIn(f'{DAEMON} does not answer', said)
-        self.assertIn('bad option', said)
-        begin = time.monotonic()
-        said = self.refuses('exec sleep 987', *qsd)
-        self.assertIn(f'{DAEMON} does not answer', said)
-        self.assertLess(time.monotonic() - begin, 20)
-
-    def test_books_alone(self) -> None:
-        for script in (None, self.old(), 'exit 1'):
-            process = self.begin(script)
-            socket = self.directory / 'other.sock'
-            rpc = targets.Rpc(f'unix://{socket}')
-            deadline = time.monotonic() + 20
-            while not rpc_answers(rpc):
-                self.assertLess(time.monotonic(), deadline)
-                time.sleep(0.05)
-            process.send_signal(signal.SIGTERM)
-            _, said = process.communicate(timeout=20)
-            self.assertEqual(0, process.returncode, said)
-            self.assertEqual(1, said.count('no data is kept'), said)
-
-    def test_images_without_it(self) -> None:
-        self.need_host_disks()
-        self.write(self.volume('volume'), b'data')
-        self.target.stop()
-        state = ('--state-dir', str(self.directory / 'state'))
-        said = self.refuses(None, *state)
-        self.assertIn('have data, and nobody to keep it', said)
-        self.assertIn(f'{DAEMON} is not installed', said)
-        self.target.start()
-        self.assertEqual(b'data', self.read('pool/volume', 4))
-
-
-def rpc_answers(rpc: targets.Rpc) -> bool:
-    with contextlib.suppress(OSError):
-        return bool(rpc.call('spdk_get_version'))
-    return False
-
-
-class HostDisks(DataTestCase):
+class HostDisks(data_case.DataTestCase):
     """Volumes as block devices of the host."""
 
     def setUp(self) -> None:
@@ -538,7 +332,7 @@ class HostDisks(DataTestCase):
         self.assertEqual([], list(self.images.iterdir()))
 
 
-class Sessions(DataTestCase):
+class Sessions(data_case.DataTestCase):
     def test_one_volume_for_many(self) -> None:
         if reason := unavailable():
             self.skipTest(reason)
