@@ -145,6 +145,7 @@ with open(sys.argv[1]) as file:
     account = json.load(file)
 assert account['volume_id'] in account['socket_path'], account
 assert any(account['assigned_rate_limits'].values()), account
+assert account['guest_disk_id'] or account['no_guest'], account
 assert account['steps'], account
 assert all(step['ok'] for step in account['steps']), account
 EOF

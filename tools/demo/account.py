@@ -53,6 +53,8 @@ class Account:
             'numa_node': None,
             'assigned_rate_limits': None,
             'guest_disk_id': None,
+            # Why no guest was booted, if none was.
+            'no_guest': None,
         }
 
     @contextlib.contextmanager

@@ -146,10 +146,11 @@ class Life:
         )
 
     def _boot_guest(self, volume: Any) -> None:
+        facts = self._account.facts
         if reason := guest.unavailable():
             print(f'no guest boots here: {reason}')
+            facts['no_guest'] = reason
             return
-        facts = self._account.facts
         with visit.Visit(self._account, facts['socket_path']) as guest_visit:
             guest_visit.look()
             guest_visit.write()
