@@ -349,7 +349,7 @@ class NvmeOf:
                 self.delete(nqn)
                 found = None
             if found is None and controller is not None and not keep_socket:
-                self._sockets.remove([controller])
+                self._sockets.remove_placeholder(volume, controller)
             return listed
 
     def _look(self, volume: str, host: str, again: int) -> list[Any]:

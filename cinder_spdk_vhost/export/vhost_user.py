@@ -289,6 +289,23 @@ class VhostUser:
             )
         )
 
+    def remove_placeholder(
+        self, volume: str, controller: vhost.Controller
+    ) -> None:
+        """Remove a controller that is no placeholder any more.
+
+        Nobody waits for it: what fails is done later, unless somebody
+        attaches the volume before. The caller holds the volume's lock.
+        """
+        try:
+            self.remove([controller])
+        except rpc.RPCError as e:
+            LOG.warning('%s is left for later: %s', controller.socket, e)
+            self._janitor.undo_later(volume)(
+                f'make controller {controller.name}',
+                lambda: self._delete(volume, controller.name),
+            )
+
     def _deletion(self, controller: str) -> spdk_target.Mutation:
         """The removal of a controller that no guest is connected to."""
         return (

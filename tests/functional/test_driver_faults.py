@@ -23,6 +23,7 @@ from typing import Any
 from cinder import exception
 import ddt
 
+from cinder_spdk_vhost import names
 from tests.fixtures import driver as fixture
 from tests.fixtures import tap
 from tests.fixtures import target as target_fixture
@@ -37,6 +38,7 @@ FAULTS = {
     'late': lambda: tap.delay(1.5 * TIMEOUT),
 }
 TIMEOUT = 1.0
+PORTALS = ['tcp://127.0.0.1:4420', 'tcp://[::1]:4420']
 # These have minutes to answer, and are not late before.
 PATIENT = ('bdev_lvol_delete', 'bdev_lvol_inflate', 'bdev_wait_for_examine')
 # More requests than the longest flow sends.
@@ -217,6 +219,87 @@ class _Flows(driver_case.DriverTestCase):
             ),
         )
 
+    def attach_remotely(self) -> Flow:
+        volume = self.volume()
+        context = fixture.type_with(qos={'total_iops_sec': '2000'})
+        volume.volume_type_id = context.__enter__()
+        self.addCleanup(context.__exit__, None, None, None)
+        return self._attach_remotely(volume, 1)
+
+    def attach_remotely_with_other_limits(self) -> Flow:
+        volume = self.volume()
+        with fixture.type_with(qos={'total_iops_sec': '7000'}) as type_id:
+            volume.volume_type_id = type_id
+            self.driver.initialize_connection(volume, fixture.remote(1))
+            self.driver.terminate_connection(volume, fixture.remote(1))
+        context = fixture.type_with(qos={'total_iops_sec': '2000'})
+        volume.volume_type_id = context.__enter__()
+        self.addCleanup(context.__exit__, None, None, None)
+        return self._attach_remotely(volume, 1)
+
+    def attach_second_host(self) -> Flow:
+        volume = self.volume()
+        self.driver.initialize_connection(volume, fixture.remote(2))
+        return self._attach_remotely(volume, 1, 2)
+
+    def _attach_remotely(self, volume: Any, *hosts: int) -> Flow:
+        def check() -> None:
+            found = self._subsystem(volume)
+            self.assertEqual(_nqns(*hosts), {h['nqn'] for h in found['hosts']})
+            [space] = found['namespaces']
+            self.assertEqual(
+                (volume.id, self.of(volume)['name']),
+                (space['uuid'], space['bdev_name']),
+            )
+            self.assertEqual(len(PORTALS), len(found['listen_addresses']))
+            self.assertIn(f'{volume.name}-rw', self.target.controllers())
+
+        return Flow(
+            lambda: self.driver.initialize_connection(
+                volume, fixture.remote(hosts[0])
+            ),
+            check,
+        )
+
+    def detach_remotely(self) -> Flow:
+        volume = self.volume()
+        self.driver.initialize_connection(volume, fixture.remote(1))
+        return Flow(
+            lambda: self.driver.terminate_connection(
+                volume, fixture.remote(1)
+            ),
+            lambda: self.assertEqual(
+                (None, {}),
+                (self._subsystem(volume), self.target.controllers()),
+            ),
+        )
+
+    def detach_one_of_two_hosts(self) -> Flow:
+        volume = self.volume()
+        for number in (1, 2):
+            self.driver.initialize_connection(volume, fixture.remote(number))
+
+        def check() -> None:
+            found = self._subsystem(volume)
+            self.assertEqual(_nqns(2), {h['nqn'] for h in found['hosts']})
+            self.assertIn(f'{volume.name}-rw', self.target.controllers())
+
+        return Flow(
+            lambda: self.driver.terminate_connection(
+                volume, fixture.remote(1)
+            ),
+            check,
+        )
+
+    def _subsystem(self, volume: Any) -> Any:
+        return self.target.dump()['subsystems'].get(
+            names.subsystem(volume.name)
+        )
+
+
+def _nqns(*hosts: int) -> set[str]:
+    return {fixture.remote(number)['nqn'] for number in hosts}
+
 
 FLOWS = (
     'create',
@@ -232,6 +315,11 @@ FLOWS = (
     'attach_block_device',
     'detach_block_device',
     'detach',
+    'attach_remotely',
+    'attach_remotely_with_other_limits',
+    'attach_second_host',
+    'detach_remotely',
+    'detach_one_of_two_hosts',
 )
 
 
@@ -240,7 +328,7 @@ class TestFaults(_Flows):
     """In pools that read zeros after unmap: volumes are thin."""
 
     zeroing = True
-    options = {'spdk_rpc_timeout': TIMEOUT}
+    options = {'spdk_rpc_timeout': TIMEOUT, 'spdk_nvmf_portals': PORTALS}
     faults = tuple(FAULTS)
 
     @ddt.data(*FLOWS)

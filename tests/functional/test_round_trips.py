@@ -23,7 +23,7 @@ import uuid
 from oslotest import base
 
 from cinder_spdk_vhost import names, rpc
-from cinder_spdk_vhost.spdk import lvol
+from cinder_spdk_vhost.spdk import lvol, nvmf
 from tests.fixtures import driver as driver_fixture
 from tests.fixtures import operations
 from tests.fixtures import target as target_fixture
@@ -44,7 +44,12 @@ ROUND_TRIPS = {
     'clone, larger': 3,
     'attach': 3,
     'detach': 2,
-    'stats': 1,
+    'attach remotely': 4,
+    'attach remotely, second host': 3,
+    'detach remotely, one of two': 2,
+    'detach remotely': 3,
+    # One more than without portals.
+    'stats': 2,
 }
 
 
@@ -72,9 +77,13 @@ class RoundTripsTestCase(base.BaseTestCase):
             self.tap.url,
             spdk_pools=[self.pool],
             spdk_zeroing_pools=[self.pool],
+            spdk_nvmf_portals=['tcp://127.0.0.1:4420', 'tcp://[::1]:4420'],
         )
         driver_fixture.set_up(self.driver)
         stack.callback(self.driver._janitor.stop)
+
+        # The first of all attachments would make it, at a price.
+        self.client.call(nvmf.create_transport('tcp'))
 
     def _fill(self, count: int) -> None:
         answers = self.client.gather(
@@ -99,6 +108,7 @@ class RoundTripsTestCase(base.BaseTestCase):
         operations.attachment_life(
             self.driver, self.pool, self.target.lvstore_uuids(), counter
         )
+        operations.remote_life(self.driver, self.pool, counter)
         return counter.counts
 
     def test_few_and_many_volumes(self) -> None:

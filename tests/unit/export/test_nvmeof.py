@@ -471,13 +471,30 @@ class Detaching(TestCase):
         self.detach(keep_socket=True)
         self.assertEqual([CONTROLLER], list(self.host.controllers))
 
-    def test_the_socket_goes_the_second_time(self) -> None:
+    def _socket_cannot_go(self) -> None:
         self.attach()
         self.host.answers['vhost_delete_controller'] = nvme_hosts.INTERNAL
-        self.assertRaises(rpc.RPCError, self.detach)
+        self.assertTrue(self.detach())
+        self.assertEqual({}, self.host.subsystems)
         self.host.answers['vhost_delete_controller'] = self.host.delete
+
+    def test_the_socket_goes_later(self) -> None:
+        self._socket_cannot_go()
+        self.janitor.start()
+        self.addCleanup(self.janitor.stop)
+        self.janitor.sweep()
+        self.assertTrue(self.janitor.wait_idle(20))
+        self.assertEqual({}, self.host.controllers)
+
+    def test_the_socket_goes_the_second_time(self) -> None:
+        self._socket_cannot_go()
         self.assertFalse(self.detach())
         self.assertEqual({}, self.host.controllers)
+
+    def test_the_socket_stays_for_who_comes_before_it_could_go(self) -> None:
+        self._socket_cannot_go()
+        self.sockets.attach(self.wanted())
+        self.assertEqual([], self.janitor.pending())
 
     def test_somebody_elses(self) -> None:
         self.attach()
