@@ -41,7 +41,7 @@ LOG = logging.getLogger(__name__)
 WORKERS = 16
 
 # Seconds between two looks for a target that is away.
-AWAY_SECONDS = 1.0
+AWAY_SECONDS = 0.5
 # Seconds until what failed is tried again: at first, and at most.
 RETRY_SECONDS = (0.5, 60.0)
 # The same while a pool is not up; looking for that is one request.

@@ -44,43 +44,68 @@ class Attachment:
     connector: Mapping[str, Any]
 
 
+_VOLUME = models.Volume
+_ROW = models.VolumeAttachment
+_ATTACHED = (
+    sa.select(
+        _VOLUME.id,
+        _VOLUME._name_id,
+        _VOLUME.host,
+    )
+    .join(_ROW, _ROW.volume_id == _VOLUME.id)
+    .where(~_VOLUME.deleted, ~_ROW.deleted, _ROW.connector.is_not(None))
+    .distinct()
+    .order_by(_VOLUME.id)
+)
+
+# What is needed of a volume; the rest its object asks for if need be.
+_NEEDED = (
+    'id',
+    '_name_id',
+    'encryption_key_id',
+    'host',
+    'multiattach',
+    'size',
+    'status',
+    'volume_type_id',
+)
+_OF_ONE = (
+    sa.select(
+        _ROW.id,
+        _ROW.connector,
+        *(getattr(_VOLUME, name) for name in _NEEDED),
+    )
+    .join(_VOLUME, _ROW.volume_id == _VOLUME.id)
+    .where(
+        _VOLUME.id == sa.bindparam('volume'), ~_VOLUME.deleted, ~_ROW.deleted
+    )
+    .order_by(_ROW.id)
+)
+
+
 class Database:
     """Attachments of one back end's volumes.
 
-    The rows are read as such. Cinder's objects ask for deprecated connector
-    specs once a row: with 1,000 attachments, 1,000 queries more.
+    The rows are read as such. Cinder's objects take 4 ms of CPU time a
+    volume, and a query more for each attachment's deprecated specs.
 
     :param host: ``HOST@BACKEND``
     """
 
     def __init__(self, host: str) -> None:
-        self._host = host
+        self._attached = _ATTACHED.where(
+            sa.or_(
+                _VOLUME.host == host,
+                _VOLUME.host.startswith(f'{host}#', autoescape=True),
+            )
+        )
 
     def volumes(self) -> Iterator[restore.Item]:
         """Those that somebody may have attached; one query a page."""
-        attachment, volume = models.VolumeAttachment, models.Volume
-        columns = volume.id, volume._name_id, volume.host
-        query = (
-            sa.select(*columns)
-            .join(attachment, attachment.volume_id == volume.id)
-            .where(
-                ~volume.deleted,
-                ~attachment.deleted,
-                attachment.connector.is_not(None),
-                sa.or_(
-                    volume.host == self._host,
-                    volume.host.startswith(f'{self._host}#', autoescape=True),
-                ),
-            )
-            .distinct()
-            .order_by(volume.id)
-            .limit(PAGE)
-        )
+        query = self._attached.limit(PAGE)
         last = ''
         while True:
-            admin = context.get_admin_context()
-            with db.main_context_manager.reader.using(admin) as session:
-                rows = session.execute(query.where(volume.id > last)).all()
+            rows = _rows(query.where(_VOLUME.id > last))
             for volume_id, name_id, host in rows:
                 yield restore.Item(
                     volume=volume_id,
@@ -96,29 +121,33 @@ class Database:
 
         :returns: None in the place of the volume if nobody has it attached
         """
-        admin = context.get_admin_context()
-        rows = db.volume_attachment_get_all_by_volume_id(admin, volume_id)
-        found = [
-            Attachment(row.id, json.loads(row.connector))
-            for row in rows
-            if row.connector
+        rows = _rows(_OF_ONE, volume=volume_id)
+        known = [
+            Attachment(row_id, json.loads(connector or 'null'))
+            for row_id, connector, *_ in rows
         ]
-        if not found or rows[0].volume is None:
+        found = [attachment for attachment in known if attachment.connector]
+        if not found:
             return None, []
-        volume = objects.Volume._from_db_object(
-            admin, objects.Volume(), rows[0].volume
+        admin = context.get_admin_context()
+        volume = objects.Volume(
+            admin, **dict(zip(_NEEDED, rows[0][2:], strict=True))
         )
-        # Put there, or it would be asked for.
         volume.volume_attachment = objects.VolumeAttachmentList(
             objects=[
                 objects.VolumeAttachment(
-                    id=row.id,
-                    connector=json.loads(row.connector or 'null'),
+                    admin, id=attachment.id, connector=attachment.connector
                 )
-                for row in rows
+                for attachment in known
             ]
         )
         return volume, found
+
+
+def _rows(query: Any, **parameters: Any) -> Any:
+    admin = context.get_admin_context()
+    with db.main_context_manager.reader.connection.using(admin) as connection:
+        return connection.execute(query, parameters).all()
 
 
 class Leaving:

@@ -14,6 +14,8 @@
 
 from collections.abc import Iterator
 import contextlib
+import functools
+import time
 from typing import Any
 
 from cinder import exception, interface
@@ -40,6 +42,9 @@ from cinder_spdk_vhost.volume import (
 )
 
 LOG = logging.getLogger(__name__)
+
+# How old the limits of a type may be when many volumes are restored.
+_RECENT_SECONDS = 5.0
 
 
 @contextlib.contextmanager
@@ -294,7 +299,10 @@ class SPDKVhostDriver(driver.VolumeDriver):
                     volume,
                     connector,
                     self._pool(volume),
-                    self._limits(volume),
+                    _recent_limits(
+                        volume.volume_type_id,
+                        int(time.monotonic() / _RECENT_SECONDS),
+                    ),
                     shared=True,
                 )
 
@@ -395,13 +403,22 @@ class SPDKVhostDriver(driver.VolumeDriver):
     @staticmethod
     def _limits(volume: Any) -> qos_specs.Limits:
         """The limits of the volume's type that are ours to enforce."""
-        if not volume.volume_type_id:
-            return qos_specs.NONE
-        found = volume_types.get_volume_type_qos_specs(volume.volume_type_id)
-        specs = found['qos_specs']
-        if not specs or specs['consumer'] == 'front-end':
-            return qos_specs.NONE
-        return qos_specs.parse(specs['specs'])
+        return _limits_of(volume.volume_type_id)
+
+
+def _limits_of(type_id: str | None) -> qos_specs.Limits:
+    if not type_id:
+        return qos_specs.NONE
+    specs = volume_types.get_volume_type_qos_specs(type_id)['qos_specs']
+    if not specs or specs['consumer'] == 'front-end':
+        return qos_specs.NONE
+    return qos_specs.parse(specs['specs'])
+
+
+@functools.lru_cache
+def _recent_limits(type_id: str | None, _time: int) -> qos_specs.Limits:
+    """Those of a type not long ago: it takes several queries."""
+    return _limits_of(type_id)
 
 
 def _lvol(volume: Any) -> str:
