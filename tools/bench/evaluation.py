@@ -147,6 +147,7 @@ def _stage(rpc_url: str | None) -> Iterator[_Stage]:
         for driver in drivers:
             driver_fixture.set_up(driver)
             stack.callback(driver._janitor.stop)
+            stack.callback(driver._restorer.stop)
         yield _Stage(
             target,
             pool,

@@ -96,7 +96,7 @@ def _round_trips(results: dict[str, Any], sizes: list[str]) -> list[str]:
             ]
         )
     return [
-        *_table(['operation', *map(_volumes, sizes), 'same', 'later'], rows),
+        *table(['operation', *map(_volumes, sizes), 'same', 'later'], rows),
         '',
         'Counted on the wire; "later" is what the operation leaves to the',
         'background, counted apart.',
@@ -117,7 +117,7 @@ def _times(results: dict[str, Any], sizes: list[str]) -> list[str]:
     ]
     first = next(iter(results['operations'].values()))
     return [
-        *_table(['operation', *map(_volumes, sizes)], rows),
+        *table(['operation', *map(_volumes, sizes)], rows),
         '',
         f'Milliseconds, median / 95th percentile of '
         f'{first[sizes[0]]["repetitions"]}.',
@@ -138,7 +138,7 @@ def _concurrency(results: dict[str, Any], sizes: list[str]) -> list[str]:
         )
     any_size = results['concurrency'][sizes[0]]
     return [
-        *_table(['in the pool', 'driver', 'bare client', 'ratio'], rows),
+        *table(['in the pool', 'driver', 'bare client', 'ratio'], rows),
         '',
         f'{any_size["creates"]} creates through the driver from '
         f'{any_size["threads"]} threads, and the same requests',
@@ -172,7 +172,7 @@ def _comparison(results: dict[str, Any], sizes: list[str]) -> list[str]:
             f'With {_volumes(size)} in the pool (in-tree driver: '
             f'{repetitions} repetitions):',
             '',
-            *_table(
+            *table(
                 [
                     'operation',
                     'round trips',
@@ -200,7 +200,7 @@ def _ratio(theirs: float, ours: dict[str, Any]) -> str:
     return f'{theirs / ours["median_ms"]:.1f}'
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """A simple table; every cell has a text."""
     rows = list(rows)
     widths = [
