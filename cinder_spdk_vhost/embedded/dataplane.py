@@ -79,12 +79,11 @@ class DataPlane(Protocol):
     ) -> Change | None:
         """A volume reads what it lacks from another snapshot."""
 
-    def detach(
-        self, lvol: lvols.Lvol, parent: lvols.Lvol | None
-    ) -> Change | None:
-        """Copy what a volume reads from its ancestors down to a parent.
+    def detach(self, lvol: lvols.Lvol, whole: bool) -> Change | None:
+        """Copy what a volume reads from its parent, or from all ancestors.
 
-        The parent is the new one; None ends the chain at the volume.
+        Which is its parent may change until the change is entered, and not
+        after that.
         """
 
     def resize(self, lvol: lvols.Lvol, clusters: int) -> Change | None:
@@ -156,9 +155,7 @@ class Books:
     ) -> Change | None:
         """Nothing to do."""
 
-    def detach(
-        self, lvol: lvols.Lvol, parent: lvols.Lvol | None
-    ) -> Change | None:
+    def detach(self, lvol: lvols.Lvol, whole: bool) -> Change | None:
         """Nothing to do."""
 
     def resize(self, lvol: lvols.Lvol, clusters: int) -> Change | None:

@@ -131,6 +131,19 @@ class Lvol(bdevs.Bdev):
             parent.clones[self] = None
             parent.is_snapshot = True
 
+    def ancestors(self) -> Iterator['Lvol']:
+        """What it stands on, nearest first."""
+        step = self.parent
+        while step is not None:
+            yield step
+            step = step.parent
+
+    def left_by_detach(self, whole: bool) -> 'Lvol | None':
+        """The parent after it was made independent of that, or of all."""
+        if whole or self.parent is None:
+            return None
+        return self.parent.parent
+
     def driver_specific(self) -> dict[str, Any]:
         """Its store, its clusters and its relatives."""
         about: dict[str, Any] = {

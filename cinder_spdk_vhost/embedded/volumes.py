@@ -155,29 +155,20 @@ class Volumes:
 
     def inflate(self, lvol: Lvol) -> outcome.Deferred:
         """Give a volume all its clusters, independent of any parent."""
-        self._plane.refresh()
-        self._lock(lvol)
-        wanted = 0
-        if lvol.thin:
-            wanted = clusters.first(lvol.size) & ~lvol.own
-        return self._detach(lvol, wanted, None, thin=False)
+        return self._detach(lvol, whole=True)
 
     def decouple(self, lvol: Lvol) -> outcome.Deferred:
         """Copy what a volume's parent has; its grandparent follows."""
+        return self._detach(lvol, whole=False)
+
+    def _detach(self, lvol: Lvol, *, whole: bool) -> outcome.Deferred:
         self._plane.refresh()
         self._lock(lvol)
-        parent = lvol.parent
-        if parent is None:
-            self._unlock(lvol)
-            raise errors.Errno(errno.EINVAL)
-        wanted = clusters.first(lvol.size) & parent.own & ~lvol.own
-        return self._detach(lvol, wanted, parent.parent, thin=True)
-
-    def _detach(
-        self, lvol: Lvol, wanted: int, parent: Lvol | None, *, thin: bool
-    ) -> outcome.Deferred:
         try:
-            change = self._plane.detach(lvol, parent)
+            if lvol.parent is None and not whole:
+                raise errors.Errno(errno.EINVAL)
+            wanted = _to_copy(lvol, whole)
+            change = self._plane.detach(lvol, whole)
             lvol.lvstore.take(wanted)
         except errors.Errno:
             self._unlock(lvol)
@@ -185,11 +176,14 @@ class Volumes:
 
         def finish() -> bool:
             self._unlock(lvol)
-            # A guest may have written to some of them meanwhile.
-            lvol.lvstore.give_back(wanted & lvol.own)
-            lvol.own |= wanted
-            lvol.thin = thin
-            lvol.adopt(parent)
+            # A guest may have written to some of them meanwhile, and what
+            # the parent stood on may have been deleted and left to it.
+            lvol.lvstore.give_back(wanted)
+            copied = _to_copy(lvol, whole)
+            lvol.lvstore.free -= copied.bit_count()
+            lvol.own |= copied
+            lvol.thin = not whole
+            lvol.adopt(lvol.left_by_detach(whole))
             self._save(lvol)
             return True
 
@@ -419,3 +413,14 @@ class Volumes:
     def _unlock(lvol: Lvol) -> None:
         lvol.locked = False
         lvol.lvstore.end()
+
+
+def _to_copy(lvol: Lvol, whole: bool) -> int:
+    """What a volume gets when it becomes independent of its parent.
+
+    :param whole: of all its ancestors, and with all clusters of its own
+    """
+    missing = clusters.first(lvol.size) & ~lvol.own
+    if whole:
+        return missing if lvol.thin else clusters.NONE
+    return missing & lvol.parent.own if lvol.parent else clusters.NONE

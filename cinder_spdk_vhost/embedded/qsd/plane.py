@@ -67,7 +67,11 @@ async def start(state_dir: str, *, no_flush: bool) -> 'Plane':
     shutil.rmtree(run_directory, ignore_errors=True)
     os.makedirs(run_directory, mode=0o700)
     plane = Plane(state_dir, run_directory, no_flush)
-    await plane.start()
+    try:
+        await plane.start()
+    except BaseException:
+        await plane.close()
+        raise
     return plane
 
 
@@ -260,12 +264,10 @@ class Plane:
                 raise errors.Errno(errno.EBUSY)
             yield
 
-    def detach(
-        self, lvol: lvols.Lvol, parent: lvols.Lvol | None
-    ) -> dataplane.Change:
-        """Copy what a volume reads from its ancestors down to a parent."""
+    def detach(self, lvol: lvols.Lvol, whole: bool) -> dataplane.Change:
+        """Copy what a volume reads from its parent, or from all ancestors."""
         self._check_copies(lvol)
-        return self._detach(lvol, parent)
+        return self._detach(lvol, whole)
 
     def _check_copies(self, lvol: lvols.Lvol) -> None:
         """The daemon can't copy in what a program of this host may resize."""
@@ -275,15 +277,11 @@ class Plane:
 
     @contextlib.asynccontextmanager
     async def _detach(
-        self, lvol: lvols.Lvol, parent: lvols.Lvol | None
+        self, lvol: lvols.Lvol, whole: bool
     ) -> AsyncIterator[None]:
         async with self._alone(lvol):
-            between = set()
-            step = lvol.parent
-            while step is not None and step is not parent:
-                between.add(step.image)
-                step = step.parent
-            await self._steadily(lambda: self._copy_down(lvol, between))
+            parent = lvol.left_by_detach(whole)
+            await self._steadily(lambda: self._copy_down(lvol, parent))
             yield
 
     @contextlib.asynccontextmanager
@@ -327,9 +325,10 @@ class Plane:
                 await self._serving.stop(served)
             unwanted = lvol.image
             if heir is not None and files.exists(lvol.image):
-                if files.exists(heir.image):
-                    below = {lvol.image}
-                    await self._steadily(lambda: self._copy_down(heir, below))
+                if files.exists(heir.image) or not _fits(files, lvol, heir):
+                    await self._steadily(
+                        lambda: self._copy_down(heir, lvol.parent)
+                    )
                 else:
                     unwanted, heir.image = heir.image, lvol.image
             try:
@@ -340,16 +339,26 @@ class Plane:
                 raise
             files.remove(unwanted)
 
-    async def _copy_down(self, lvol: lvols.Lvol, between: set[str]) -> None:
-        """Make a volume independent of images right below it."""
+    async def _copy_down(
+        self, lvol: lvols.Lvol, parent: lvols.Lvol | None
+    ) -> None:
+        """Make a volume independent of its ancestors up to its new parent.
+
+        What it has open below it can be an older chain, of the same data: a
+        snapshot that had no image then may have one now, with what was left
+        to it. So it is independent when it stands on nothing but what stays.
+        """
         files = self._files(lvol)
-        if not any(files.exists(image) for image in between):
+        ancestors = [ancestor.image for ancestor in lvol.ancestors()]
+        stay = {parent.image} if parent is not None else set()
+        if parent is not None:
+            stay.update(ancestor.image for ancestor in parent.ancestors())
+        if not any(files.exists(image) for image in {*ancestors} - stay):
             return
         node = await self._graph.acquire(files, lvol, writable=True)
         try:
             base = next(
-                (low for low in node.below() if low.image not in between),
-                None,
+                (low for low in node.below() if low.image in stay), None
             )
             await self._graph.copy_down(node, base)
         finally:
@@ -399,6 +408,14 @@ class Plane:
 
 def _size(lvol: lvols.Lvol) -> int:
     return lvol.num_blocks * lvol.block_size
+
+
+def _fits(files: images.Images, lvol: lvols.Lvol, heir: lvols.Lvol) -> bool:
+    """Whether an heir's image can be that of a volume, as it is.
+
+    A snapshot is opened as it is; any other gets its size then.
+    """
+    return not heir.read_only or files.header(lvol.image).size == _size(heir)
 
 
 @contextlib.contextmanager

@@ -140,3 +140,31 @@ class AccountingTest(unittest.TestCase):
                 max_examples=50, stateful_step_count=30, deadline=None
             ),
         )
+
+
+class Overlapping(unittest.TestCase):
+    """Two changes at a time."""
+
+    def test_decouple_while_the_new_parent_goes(self) -> None:
+        books = inprocess.Books(1 << 30)
+        self.addCleanup(books.close)
+        books.call(
+            'bdev_lvol_create', lvs_name='P', lvol_name='v', size_in_mib=16
+        )
+        for name in ('old', 'new'):
+            books.call(
+                'bdev_lvol_snapshot', lvol_name='P/v', snapshot_name=name
+            )
+        jobs = (
+            books.begin('bdev_lvol_delete', name='P/old'),
+            books.begin('bdev_lvol_decouple_parent', name='P/v'),
+        )
+        for method, job in jobs:
+            self.assertTrue(method.finish(job.finish))
+        books.target.save()
+        for _ in range(2):
+            volume = books.volume('v')
+            self.assertIsNone(volume.parent)
+            # What was the old snapshot's was the new one's before it ended.
+            self.assertEqual(4, volume.allocated)
+            books.restart()
