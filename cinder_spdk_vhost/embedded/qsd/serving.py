@@ -19,6 +19,7 @@ with the last. When the daemon dies, it is all gone, and is made again when
 the users come back.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 import contextlib
 import errno
@@ -110,6 +111,8 @@ class Serving:
         #: they outlive what they showed, until they are taken away
         self._devices: dict[lvols.Lvol, str] = {}
         self._numbers = itertools.count(1)
+        #: filters are opened one by one: the trace tells no names
+        self._opening = asyncio.Lock()
         # Its path may be longer than a socket's may be.
         self._run_directory = os.open(
             run_directory, os.O_RDONLY | os.O_DIRECTORY
@@ -129,10 +132,11 @@ class Serving:
 
     async def to_guest(self, bdev: bdevs.Bdev, readonly: bool) -> Disk:
         """An export for one guest more."""
-        lvol = _servable(bdev)
+        lvol = _lvol(bdev)
         await self._daemon.ready()
         name = f'guest{next(self._numbers)}'
         async with self._locks.one(lvol):
+            _check_servable(lvol)
             served = await self._use(lvol)
             try:
                 await self._daemon.execute(
@@ -165,9 +169,10 @@ class Serving:
 
     async def to_host(self, bdev: bdevs.Bdev) -> str:
         """A block device of this host that shows a volume."""
-        lvol = _servable(bdev)
+        lvol = _lvol(bdev)
         await self._daemon.ready()
         async with self._locks.one(lvol):
+            _check_servable(lvol)
             served = await self._use(lvol)
             try:
                 device = await self._host.attach(served.name, lvol.read_only)
@@ -221,21 +226,23 @@ class Serving:
                 id=served.group,
                 limits=limits.for_qemu(known),
             )
-            await self._daemon.execute(
-                'blockdev-add',
-                driver=traffic.TOP,
-                node_name=served.name,
-                throttle_group=served.group,
-                file=node.name,
-            )
+            async with self._opening:
+                await self._daemon.execute(
+                    'blockdev-add',
+                    driver=traffic.TOP,
+                    node_name=served.name,
+                    throttle_group=served.group,
+                    file=node.name,
+                )
+                self._daemon.drain()
+                served.address = self._traffic.follow(lvol)
             while known != lvol.qos.limits:
                 known = lvol.qos.limits
                 await self.limit(served)
         except BaseException:
+            self._traffic.leave(served.address)
             await self._graph.release(node)
             raise
-        self._daemon.drain()
-        served.address = self._traffic.follow(lvol)
         return served
 
     async def limit(self, served: Served) -> None:
@@ -301,10 +308,16 @@ class Serving:
         await self._graph.release(served.node)
 
 
-def _servable(bdev: bdevs.Bdev) -> lvols.Lvol:
+def _lvol(bdev: bdevs.Bdev) -> lvols.Lvol:
     """Only lvols have data."""
     if not isinstance(bdev, lvols.Lvol):
         raise errors.Errno(errno.ENOTSUP)
-    if bdev.is_degraded:
-        raise errors.Errno(errno.EIO)
     return bdev
+
+
+def _check_servable(lvol: lvols.Lvol) -> None:
+    """It may have been deleted while others worked on its family."""
+    if lvol.lvstore.removed or lvol.uuid not in lvol.lvstore.lvols:
+        raise errors.Errno(errno.ENODEV)
+    if lvol.is_degraded:
+        raise errors.Errno(errno.EIO)
