@@ -217,12 +217,20 @@ class Daemon:
                 self._on_line(line.decode(errors='replace'))
 
     async def _launch(self) -> None:
-        ours, theirs = socket.socketpair()
-        reading, writing = os.pipe()
-        os.set_blocking(reading, False)
-        # Who is not listened to waits, and its guests with it.
-        fcntl.fcntl(reading, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         try:
+            ours, theirs = socket.socketpair()
+        except OSError as error:
+            raise Unusable(f'{PROGRAM} can not be started: {error}') from error
+        try:
+            reading, writing = os.pipe()
+        except OSError as error:
+            ours.close()
+            theirs.close()
+            raise Unusable(f'{PROGRAM} can not be started: {error}') from error
+        os.set_blocking(reading, False)
+        try:
+            # Who is not listened to waits, and its guests with it.
+            fcntl.fcntl(reading, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
             self._process = await asyncio.create_subprocess_exec(
                 *('setpriv', '--pdeathsig', 'KILL', '--', PROGRAM),
                 *('--chardev', f'socket,id=qmp,fd={theirs.fileno()}'),
