@@ -93,7 +93,11 @@ class Store:
     def _upgrade(self) -> None:
         (version,) = self._db.execute('PRAGMA user_version').fetchone()
         for old in range(version or _VERSION, _VERSION):
-            self._db.execute(_UPGRADES[old])
+            # Both or none: the same step twice would fail.
+            self._db.executescript(
+                f'BEGIN; {_UPGRADES[old]}; '
+                f'PRAGMA user_version = {old + 1}; COMMIT;'
+            )
         self._db.executescript(_SCHEMA)
         self._db.execute(f'PRAGMA user_version = {_VERSION}')
 
