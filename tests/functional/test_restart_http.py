@@ -24,7 +24,7 @@ from typing import Any, ClassVar
 from cinderclient import exceptions as cinder_exceptions
 
 from tests.fixtures import tap as tap_fixture
-from tests.functional import base
+from tests.functional import base, guest_case
 
 CREATE = 'vhost_create_blk_controller'
 SECONDS = 30
@@ -222,3 +222,30 @@ class NativeThreadsTest(RestartTestCase):
         before = self.target.dump()
         self.target.restart(kill=True)
         self.check_back(before)
+
+
+class GuestTest(guest_case.GuestHttpTestCase):
+    """A guest whose disk connects again, and nobody who helps."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        if not self.target.restartable:
+            self.skipTest('a real target is not ours to restart')
+
+    def test_it_goes_on(self) -> None:
+        limited = self.type({'total_iops_sec': '3000'}).id
+        volume = self.volume(volume_type=limited)
+        _, info = self.attach(volume)
+        guest = self.guest()
+        disk = self.plug(info['vhost']['socket'], guest)
+        writer = self.start_writer(guest, disk)
+        first = guest_case.WRITER_FIRST
+        writer.wait_line(f'done {first + 7}')
+        limits = self.target.limits(self.alias(volume))
+        for kill in (True, False):
+            self.target.restart(kill=kill)
+            count = guest_case.written(writer.lines[-1])
+            writer.wait_line(f'done {first + count + 20}')
+            self.assertEqual(1, self.sessions(info['vhost']['socket']))
+            self.assertEqual(limits, self.target.limits(self.alias(volume)))
+        self.assertLess(48, self.end_writer(writer, guest, disk))
