@@ -112,8 +112,8 @@ class NvmeOf:
     def attach(self, wanted: base.Wanted, host: Host) -> Export:
         """Let a host connect: four round trips, three for another host.
 
-        One more where an idle volume had other limits before; three more
-        for the first one on a target that has no transport yet.
+        One more where an idle volume had other limits before; two more for
+        the first one on a target that has no transport yet.
 
         :raises Conflict: where something that is not ours is in the way, or
             the target has no room or no means for it

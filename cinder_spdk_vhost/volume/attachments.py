@@ -367,7 +367,11 @@ class Attachments:
         path: str,
     ) -> bool:
         """A host with our key has none, so another's may stay."""
-        if self._is_kept(subject, connector, path, lambda other: other.stock):
+
+        def uses_it(other: connectors.Connector) -> bool:
+            return other.stock and not self._comes_over_nvmeof(other)
+
+        if self._is_kept(subject, connector, path, uses_it):
             return True
         self._exports.block.detach(path, subject.lvol)
         return False

@@ -13,12 +13,13 @@
 import ddt
 from oslotest import base
 
-from cinder_spdk_vhost import names
-from cinder_spdk_vhost.export import exports
+from cinder_spdk_vhost import exceptions, names
+from cinder_spdk_vhost.export import base as export_base
+from cinder_spdk_vhost.export import exports, nvmeof, portals
 from cinder_spdk_vhost.operations import janitor
-from cinder_spdk_vhost.spdk import bdev
+from cinder_spdk_vhost.spdk import bdev, qos
 from tests.unit import locking, scripted
-from tests.unit.export import hosts
+from tests.unit.export import hosts, nvme_hosts
 
 
 @ddt.ddt
@@ -107,3 +108,84 @@ class TestExports(base.BaseTestCase):
     def test_nothing_to_remove_is_one_round_trip(self) -> None:
         self._remove_unused()
         self.assertEqual(1, len(self.host.trips))
+
+
+class Remote(base.BaseTestCase):
+    """Of a volume that other hosts have over NVMe-oF."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.useFixture(locking.Locks())
+        self.host = nvme_hosts.NvmeHost()
+        self.target = scripted.target(self.host)
+        self.exports = exports.Exports(
+            self.target,
+            janitor.Janitor(lambda: None, 1e6),
+            portals.parse(['tcp://192.0.2.5:4420']),
+        )
+        self.exports.nvmeof.attach(
+            export_base.Wanted(
+                'P', nvme_hosts.VOLUME, 'rw', qos.RateLimits(), False, True
+            ),
+            nvmeof.Host(nvme_hosts.nqn(1), 'compute-1'),
+        )
+
+    def _connect(self) -> None:
+        self.host.connected[nvme_hosts.NQN].append(nvme_hosts.nqn(1))
+
+    def _found(self) -> exports.Found:
+        device, *answers = self.target.find_all(
+            bdev.get_lvol(nvme_hosts.PATH), *exports.looks(nvme_hosts.VOLUME)
+        )
+        return exports.Found.of(device, *answers)
+
+    def _remove_unused(self) -> None:
+        self.exports.remove_unused(nvme_hosts.PATH, nvme_hosts.VOLUME)
+
+    def test_users(self) -> None:
+        self.assertTrue(self._found().any)
+        self.assertEqual([], self._found().users)
+        self._connect()
+        [user] = self._found().users
+        self.assertIn(nvme_hosts.nqn(1), user)
+
+    def test_nobody_is_connected(self) -> None:
+        self._remove_unused()
+        self.assertEqual({}, self.host.subsystems)
+        self.assertEqual({}, self.host.controllers)
+
+    def test_somebody_is_connected(self) -> None:
+        self._connect()
+        error = self.assertRaises(exceptions.Postponed, self._remove_unused)
+        self.assertIn(nvme_hosts.nqn(1), str(error))
+        self.assertEqual([nvme_hosts.NQN], list(self.host.subsystems))
+        self.assertEqual(1, len(self.host.controllers))
+
+    def test_somebody_elses(self) -> None:
+        self.host.exported['model_number'] = 'other'
+        self._remove_unused()
+        self.assertEqual([nvme_hosts.NQN], list(self.host.subsystems))
+
+    def test_a_volume_that_is_to_go(self) -> None:
+        found = self._found()
+        device = self.target.ask(bdev.get_lvol(nvme_hosts.PATH))
+        self.assertIsNotNone(device.claim)
+        device = self.exports.released(
+            nvme_hosts.PATH, nvme_hosts.VOLUME, device, found
+        )
+        self.assertIsNone(device.claim)
+        self.assertEqual({}, self.host.subsystems)
+
+    def test_room(self) -> None:
+        self.host.others = 900
+        self.assertEqual(1024 - 901, self.exports.free())
+        self.host.others = 2000
+        self.assertEqual(0, self.exports.free())
+        self.host.answers['nvmf_get_subsystems'] = scripted.Away()
+        self.assertIsNone(self.exports.free())
+        without = exports.Exports(
+            self.target, janitor.Janitor(lambda: None, 1e6)
+        )
+        before = len(self.host.sent)
+        self.assertIsNone(without.free())
+        self.assertEqual(before, len(self.host.sent))

@@ -15,7 +15,7 @@ from typing import Any
 import ddt
 from oslotest import base
 
-from cinder_spdk_vhost import names, rpc
+from cinder_spdk_vhost import exceptions, names, rpc
 from cinder_spdk_vhost.export import limits
 from cinder_spdk_vhost.spdk import qos
 from tests.unit import scripted
@@ -141,3 +141,12 @@ class Limits(base.BaseTestCase):
     def test_answer_lost_and_not_in_force(self) -> None:
         error = self._set(bdev_set_qos_limit=scripted.Lost())
         self.assertIsInstance(error, rpc.OutcomeUnknown)
+
+    def test_idle_on_a_target_without_nvmeof(self) -> None:
+        error = self._set(
+            bdev_set_qos_limit=scripted.IDLE,
+            nvmf_create_subsystem=scripted.NO_METHOD,
+        )
+        self.assertIsInstance(error, exceptions.Conflict)
+        for part in (PATH, 'NVMe-oF'):
+            self.assertIn(part, str(error))

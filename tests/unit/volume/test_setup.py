@@ -16,6 +16,7 @@ import tempfile
 import traceback
 import types
 from typing import Any
+from unittest import mock
 
 import ddt
 import fixtures
@@ -217,7 +218,9 @@ class OpenTarget(base.BaseTestCase):
 
 @ddt.ddt
 class CheckMethods(base.BaseTestCase):
-    def _check(self, major: int, minor: int, methods: Any) -> None:
+    def _check(
+        self, major: int, minor: int, methods: Any, nvmeof: bool = False
+    ) -> None:
         setup.check_methods(
             scripted.target(
                 scripted.Script(
@@ -227,7 +230,8 @@ class CheckMethods(base.BaseTestCase):
                     },
                     rpc_get_methods=[*methods, 'something_else'],
                 )
-            )
+            ),
+            nvmeof=nvmeof,
         )
 
     def _refused(self, *args: Any) -> str:
@@ -256,6 +260,36 @@ class CheckMethods(base.BaseTestCase):
         said = self._refused(26, 5, [])
         for method in setup.REQUIRED_METHODS:
             self.assertIn(method, said)
+
+    @ddt.data(*sorted(setup.NVMEOF_METHODS))
+    def test_methods_that_portals_take(self, method: str) -> None:
+        methods = setup.REQUIRED_METHODS | setup.NVMEOF_METHODS - {method}
+        self._check(26, 5, methods)
+        error = self.assertRaises(
+            setup.BadConfiguration, self._check, 26, 5, methods, nvmeof=True
+        )
+        for part in ('spdk_nvmf_portals', method, 'spdk_tgt'):
+            self.assertIn(part, str(error))
+        self._check(26, 5, methods | {method}, nvmeof=True)
+
+    def test_warns_of_limits_without_nvmeof(self) -> None:
+        logged = self.useFixture(scripted.Logged())
+        self._check(26, 5, setup.REQUIRED_METHODS)
+        self.assertIn('limits', ''.join(logged.at('WARNING')))
+        logged.records.clear()
+        self._check(26, 5, setup.REQUIRED_METHODS | setup.LIMITING_METHODS)
+        self.assertEqual([], logged.at('WARNING'))
+
+    def test_portals(self) -> None:
+        conf = mock.Mock(spdk_nvmf_portals=['tcp://192.0.2.5:4420'])
+        [portal] = setup.nvmf_portals(conf)
+        self.assertEqual(4420, portal.port)
+        conf.spdk_nvmf_portals.append('tcp://storage-1:4420')
+        error = self.assertRaises(
+            setup.BadConfiguration, setup.nvmf_portals, conf
+        )
+        for part in ('spdk_nvmf_portals', 'storage-1', 'tcp://ADDRESS:PORT'):
+            self.assertIn(part, str(error))
 
     def test_one_round_trip(self) -> None:
         script = scripted.Script(

@@ -103,3 +103,11 @@ class Stats(base.BaseTestCase):
     def test_the_scheduler_adds_up_what_was_promised(self) -> None:
         for report in stats.report(known('P', 'Q'), thin=True, **SETTINGS):
             self.assertNotIn('provisioned_capacity_gb', report)
+
+    def test_room_for_exports(self) -> None:
+        for free in (0, 7):
+            up, down = stats.report(
+                known('P', 'Q'), thin=True, free_exports=free, **SETTINGS
+            )
+            self.assertEqual(free, up['spdk_free_exports'])
+            self.assertNotIn('spdk_free_exports', down)
