@@ -82,11 +82,16 @@ class Traffic:
         self._bdevs.pop(address, None)
 
     def written(self) -> set[bdevs.Bdev]:
-        """The bdevs whose data has grown since this was last asked."""
+        """The bdevs whose data may have grown since this was last asked."""
         written, self._written = self._written, set()
         return written
 
     def writing(self) -> set[bdevs.Bdev]:
-        """The bdevs that were written to since this was last asked."""
+        """The bdevs that were written to since this was last asked.
+
+        A line comes when a write begins, and its data can be seen when it
+        has ended: these have to be looked at once more.
+        """
         writing, self._writing = self._writing, set()
+        self._written |= writing
         return writing

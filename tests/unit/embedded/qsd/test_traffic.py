@@ -55,6 +55,10 @@ class TrafficTest(unittest.TestCase):
         self.assertEqual({one}, self.traffic.written())
         self.assertEqual(set(), self.traffic.written())
         self.assertEqual({one}, self.traffic.writing())
+        # The write may have ended after it was looked at.
+        self.assertEqual({one}, self.traffic.written())
+        self.assertEqual(set(), self.traffic.writing())
+        self.assertEqual(set(), self.traffic.written())
 
     def test_other_nodes_are_not_followed(self) -> None:
         self.traffic.line(OPENED.format('0x10', traffic.TOP))
