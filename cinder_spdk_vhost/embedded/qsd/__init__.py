@@ -28,8 +28,11 @@ What QSD 7.2 can't be made to do, and a real target does:
   I/O error).
 - A volume that is deleted under its guest: the guest waits for its disk to
   come back, where a real target answers its I/O with errors.
-- While a host program has a volume (``nbd_start_disk``), what copies in
-  that volume's chain is refused as busy.
+- While a host program has a volume (``nbd_start_disk``), what copies data
+  into that volume (inflating or decoupling it, deleting the snapshot that it
+  alone stands on) is refused as busy.
+- Block devices of the host have no name of the caller's choice: there are no
+  ublk devices (``embedded/methods/disks.py``), and no ``nbd_device``.
 - Work on a chain (copying in an inflate, for example) holds up guests that
   connect to volumes of the same chain.
 - Packed rings: ``packed_ring`` of a controller has no effect.
