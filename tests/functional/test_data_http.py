@@ -149,6 +149,32 @@ class SnapshotDataTest(guest_case.GuestHttpTestCase):
         self.assert_blocks(guest, disks[1], first)
         self.assert_blocks(guest, disks[0], ['child', 'first', ZEROS])
 
+    def test_revert_to_snapshot(self):
+        guest = self.guest()
+        volume = self.volume()
+        attachment, info = self.attach(volume)
+        disk = self.plug(info['vhost']['socket'])
+        pattern.write(guest, disk, 'old', 0, 2)
+        snapshot = self.snapshot(volume)
+        pattern.write(guest, disk, 'new', 1, 2)
+        self.unplug(disk)
+        self.detach(attachment)
+        before = self.lvol(volume)['name']
+        self.cinder.volumes.revert_to_snapshot(volume, snapshot)
+        settled(self.cinder.volumes, volume.id)
+        # Nothing was copied, and there is nothing to tidy up.
+        self.assertNotEqual(before, self.lvol(volume)['name'])
+        self.assertEqual(
+            [snapshot.id], [s.id for s in self.cinder.volume_snapshots.list()]
+        )
+        disk = self.attach_to(volume)
+        self.assert_blocks(guest, disk, ['old', 'old', ZEROS])
+        # What was put back is the volume's own, and the snapshot intact.
+        pattern.write(guest, disk, 'newest', 0)
+        self.assert_blocks(guest, disk, ['newest', 'old', ZEROS])
+        child = self.attach_to(self.volume(snapshot_id=snapshot.id))
+        self.assert_blocks(guest, child, ['old', 'old', ZEROS])
+
 
 def _after_step(n: int) -> list[str]:
     """The first blocks of the chain's disk after that step."""
@@ -171,7 +197,7 @@ class AttachedDataTest(guest_case.GuestHttpTestCase):
         guest.run(
             f'until [ $(cat /sys/block/{disk}/size) = {2 * base.GIB // 512} ]'
             '; do sleep 0.05; done',
-            timeout=3,
+            timeout=20,
         )
         self.assert_blocks(guest, disk, ['old', 'old', ZEROS, ZEROS], 1022)
         self.assert_blocks(guest, disk, [ZEROS], 2047)
@@ -267,7 +293,7 @@ class AttachedDataTest(guest_case.GuestHttpTestCase):
         guest.kill()
         begin = time.monotonic()
         self.eventually(lambda: self.assertEqual(0, self.sessions(socket)))
-        self.assertLess(time.monotonic() - begin, 1)
+        self.assertLess(time.monotonic() - begin, 5)
         self.cinder.attachments.delete(attachment)
         self.assertEqual({}, self.controllers_of(volume))
         again = self.attach_to(volume)

@@ -145,7 +145,7 @@ class OneBoot(GuestTestCase):
 
     def test_timeout(self) -> None:
         error = self.assertRaises(
-            GuestTimeout, self.guest.run, 'echo far; sleep 987', timeout=1
+            GuestTimeout, self.guest.run, 'echo far; sleep 987', timeout=5
         )
         self.assertIn('far', str(error))
         self.assertNotIn('sleep 987', self.guest.run('ps'))
@@ -221,7 +221,9 @@ class OneBoot(GuestTestCase):
             rate = load.run(
                 self.guest, 'vdb', mode, 1, count=8192, warm_up=0.2
             )
-            self.assertAlmostEqual(1, rate.seconds, delta=0.5)
+            # A busy host takes the second look later.
+            self.assertLess(0.9, rate.seconds)
+            self.assertLess(rate.seconds, 10)
             other = 'writes' if mode == 'read' else 'reads'
             self.assertEqual(0, getattr(rate, other))
             self.assertGreater(rate.iops, 10)

@@ -63,7 +63,7 @@ class NoDaemon(data_case.DataTestCase):
         """What a target that does not start has to say."""
         process = self.begin(script, *arguments)
         try:
-            _, said = process.communicate(timeout=seconds + 10)
+            _, said = process.communicate(timeout=seconds + 30)
         finally:
             process.kill()
             process.wait()
@@ -101,7 +101,7 @@ class NoDaemon(data_case.DataTestCase):
         begin = time.monotonic()
         said = self.refuses('exec sleep 987', *qsd)
         self.assertIn(f'{DAEMON} does not answer', said)
-        self.assertLess(time.monotonic() - begin, 20)
+        self.assertLess(time.monotonic() - begin, 40)
 
     def test_books_alone(self) -> None:
         for script in (None, self.old(), 'exit 1'):

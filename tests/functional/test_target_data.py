@@ -271,8 +271,9 @@ class HostDisks(data_case.DataTestCase):
             check=True,
         )
         seconds = time.monotonic() - begin
+        # 2 s; a busy host takes longer, and nobody is faster.
         self.assertGreater(seconds, 1.6)
-        self.assertLess(seconds, 4)
+        self.assertLess(seconds, 12)
         self.rpc.call('bdev_set_qos_limit', name=volume, rw_mbytes_per_sec=0)
         io = self.rpc.call('bdev_get_iostat', names=[volume])['bdevs'][0]
         self.assertLessEqual(8 * MIB, io['bytes_written'])
@@ -325,7 +326,7 @@ class HostDisks(data_case.DataTestCase):
         with open(device, 'r+b'):
             self.rpc.call('bdev_lvol_delete', name=volume)
             self.assertEqual([], self.rpc.call('nbd_get_disks'))
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 20
         while self.left():
             self.assertLess(time.monotonic(), deadline, self.left())
             time.sleep(0.05)
@@ -370,7 +371,7 @@ class Sessions(data_case.DataTestCase):
             pid = crash_case.wait_daemon(self.target, pid)
         # One that lived for a moment only is waited for.
         self.assertLess(3, time.monotonic() - begin)
-        self.assertGreater(20, time.monotonic() - begin)
+        self.assertGreater(60, time.monotonic() - begin)
         known = len(job.lines)
         job.wait_line(f'done {1024 + known + 3}')
         guest.end_job(job)
