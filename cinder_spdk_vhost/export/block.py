@@ -108,7 +108,7 @@ class Block:
                 flows.Step(
                     f'make {wanted.path} a block device',
                     lambda: paths.append(self._start(device.name, answers)),
-                    lambda: self.stop(self._disks(device.name)),
+                    lambda: self.stop(self.disks(device.name)),
                 )
             )
         steps.append(
@@ -170,7 +170,7 @@ class Block:
             found: list[Disk] = []
 
             def done() -> bool:
-                found.extend(self._disks(name))
+                found.extend(self.disks(name))
                 return bool(found)
 
             error = self._target.look(request, lost, done)
@@ -225,7 +225,7 @@ class Block:
         deadline = time.monotonic() + STOP_SECONDS
         while disks:
             try:
-                disks = self._disks(disks[0].bdev)
+                disks = self.disks(disks[0].bdev)
             except rpc.RPCError as e:
                 # They were told to go; that is what was asked for.
                 LOG.warning(
@@ -243,13 +243,15 @@ class Block:
     def _stop_one(self, disk: 'Disk') -> None:
         try:
             self._target.settle(
-                disk.stop, lambda: disk not in self._disks(disk.bdev)
+                disk.stop, lambda: disk not in self.disks(disk.bdev)
             )
         except rpc.NotFound:
             LOG.debug('%s is gone already', disk.device)
 
-    def _disks(self, name: str) -> list['Disk']:
-        return _of(name, self._target.find_all(*looks()))
+    def disks(self, name: str | None = None) -> list['Disk']:
+        """Those of a bdev, or all that the target has."""
+        found = _disks(self._target.find_all(*looks()))
+        return [disk for disk in found if name in (None, disk.bdev)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -274,10 +276,10 @@ def of(device: bdev.Bdev, answers: list[Any]) -> list[Disk]:
 
     :param answers: what :func:`looks` found
     """
-    return _of(device.name, answers)
+    return [d for d in _disks(answers) if d.bdev == device.name]
 
 
-def _of(name: str, answers: list[Any]) -> list[Disk]:
+def _disks(answers: list[Any]) -> list[Disk]:
     of_nbd, of_ublk = answers
     disks = [
         Disk(disk.device, disk.bdev, nbd.stop(disk.device))
@@ -287,7 +289,7 @@ def _of(name: str, answers: list[Any]) -> list[Disk]:
         Disk(disk.device, disk.bdev, ublk.stop(disk.number))
         for disk in of_ublk or ()
     ]
-    return [disk for disk in disks if disk.bdev == name]
+    return disks
 
 
 def size_of(path: str) -> int | None:

@@ -33,6 +33,7 @@ from cinder_spdk_vhost.volume import (
     attached,
     attachments,
     chains,
+    leftovers,
     pools,
     provisioning,
     setup,
@@ -112,10 +113,7 @@ class SPDKVhostDriver(driver.VolumeDriver):
         self._pools = pools.Pools(
             self._target, conf.spdk_pools, conf.spdk_zeroing_pools, watch
         )
-        self._janitor = janitor.Janitor(
-            lambda: self._chains.sweep(self._pools.up()),
-            conf.spdk_sweep_interval,
-        )
+        self._janitor = janitor.Janitor(self._sweep, conf.spdk_sweep_interval)
         self._exports = exports.Exports(self._target, self._janitor, portals)
         self._chains = chains.Chains(
             self._target,
@@ -125,6 +123,9 @@ class SPDKVhostDriver(driver.VolumeDriver):
         )
         self._attachments = attachments.Attachments(
             self._target, self._janitor, self._pools, self._exports
+        )
+        self._leftovers = leftovers.Leftovers(
+            self._target, self._exports.block
         )
         self._volumes = volumes.Volumes(
             self._target, self._janitor, self._chains, self._exports
@@ -148,6 +149,11 @@ class SPDKVhostDriver(driver.VolumeDriver):
         self._pools.refresh()
         self._janitor.start()
         self._restorer.start()
+
+    def _sweep(self) -> None:
+        up = self._pools.up()
+        self._chains.sweep(up)
+        self._leftovers.sweep({pool.name for pool in up})
 
     def _check_target(self) -> None:
         """A target that is away is no error of configuration."""

@@ -19,6 +19,7 @@ import pathlib
 import random
 import socket
 import subprocess
+import time
 from typing import Any, ClassVar
 import unittest
 
@@ -330,6 +331,8 @@ class ImagesTest(ImagesTestCase):
 class ImagesFailTest(ImagesTestCase):
     """What failed has left nothing, whatever it was that failed."""
 
+    backend_options = {'spdk_sweep_interval': 1}
+
     def fails(self, image_id: str, size: int = 1) -> Any:
         """Making a volume of an image does; gives the volume."""
         volume = self.begin_volume(size, imageRef=image_id)
@@ -412,18 +415,47 @@ class ImagesFailTest(ImagesTestCase):
         self.assert_no_disks()
         self.assert_content(volume, raw)
 
-    def test_cinder_is_killed_during_a_copy(self) -> None:
-        """What it left goes with the volume."""
-        slow = self.type({'total_bytes_sec': str(MIB)})
-        image_id = self.image(self.raw(64), 'raw')
-        volume = self.begin_volume(imageRef=image_id, volume_type=slow.id)
+    def kill_during_copy(self) -> None:
+        """Have cinder-volume end by SIGKILL, and start again."""
         self.eventually(
             lambda: self.assertEqual(1, len(self.target.disks())), 60
         )
         self.services.restart(kill=True)
         self.cinder = self.services.client()
-        self.remove(self.cinder.volumes, volume.id)
-        self.assert_no_disks()
+
+    def test_killed_while_a_volume_is_made(self) -> None:
+        slow = self.type({'total_bytes_sec': str(MIB)})
+        image_id = self.image(self.raw(64), 'raw')
+        volume = self.begin_volume(imageRef=image_id, volume_type=slow.id)
+        self.kill_during_copy()
+        self.eventually(self.assert_no_disks, 60)
+        self.assertEqual('error', self.cinder.volumes.get(volume.id).status)
+
+    def test_killed_while_an_image_is_made(self) -> None:
+        slow = self.type({'read_bytes_sec': str(MIB)})
+        volume = self.volume(volume_type=slow.id)
+        attachment, _ = self.attach(volume)
+        controllers = self.controllers_of(volume)
+        self.cinder.volumes.upload_to_image(
+            volume.id,
+            True,
+            'of a volume',
+            'bare',
+            'raw',
+            visibility='private',
+            protected=False,
+        )
+        self.kill_during_copy()
+        # For all that Cinder knows it goes on, until somebody says it.
+        time.sleep(3)
+        self.assertEqual(1, len(self.target.disks()))
+        self.cinder.volumes.reset_state(volume.id, 'in-use')
+        self.eventually(self.assert_no_disks, 60)
+        # Nothing keeps it from growing, and the guest has it still.
+        self.cinder.volumes.extend(volume.id, 2)
+        settled(self.cinder.volumes, volume.id)
+        self.assertEqual(controllers, self.controllers_of(volume))
+        self.detach(attachment)
 
 
 class ImagesNativeThreadsTest(ImagesTestCase):
