@@ -88,6 +88,10 @@ async def _data_plane(options: Options) -> plane.Plane | None:
             if options.data == QSD:
                 raise errors.StartError(str(error)) from error
             why = str(error)
+        except OSError as error:
+            raise errors.StartError(
+                f'the state in {options.state_dir} can not be used: {error}'
+            ) from error
     if plane.has_images(options.state_dir):
         raise errors.StartError(
             f'the volumes in {options.state_dir} have data, and nobody to '

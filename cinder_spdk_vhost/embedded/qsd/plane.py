@@ -312,6 +312,14 @@ class Plane:
         """Drop a volume's data, or leave it to its only clone."""
         if heir is not None:
             self._check_copies(heir)
+            files = self._files(lvol)
+            # Said before the volume is out of sight, as it can be.
+            if (
+                self._space.full()
+                and files.exists(lvol.image)
+                and files.exists(heir.image)
+            ):
+                raise errors.Errno(errno.ENOSPC)
         return self._delete(lvol, heir)
 
     @contextlib.asynccontextmanager
