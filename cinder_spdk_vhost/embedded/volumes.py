@@ -347,10 +347,12 @@ class Volumes:
             return True
 
         def undo() -> None:
+            # Whoever keeps the data could not do it: nothing has changed.
             self._unlock(lvol)
             if heir is not None:
                 heir.locked = False
-            lvstore.hide(lvol)
+            if not lvstore.removed:
+                self._registry.register(lvol)
 
         return outcome.Deferred(
             finish,

@@ -320,12 +320,15 @@ class Daemon:
                 LOG.exception('after the death of %s', PROGRAM)
             if loop.time() - born < _YOUNG_SECONDS:
                 await asyncio.sleep(_PAUSE_SECONDS)
+            told = ''
             while True:
                 try:
                     await self._launch()
                     break
                 except Unusable as error:
-                    LOG.error('%s', error)
+                    if str(error) != told:
+                        told = str(error)
+                        LOG.error('%s; it is tried again and again', told)
                     await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _forget(self) -> None:

@@ -26,6 +26,9 @@ from cinder_spdk_vhost.embedded.qsd import daemon
 
 LOG = logging.getLogger(__name__)
 
+#: A program that hangs must not keep others from the volume for ever.
+_PROGRAM_SECONDS = 60
+
 
 class HostDisks:
     """The block devices that there are.
@@ -117,7 +120,12 @@ async def _run(*command: str) -> str:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    output, complaint = await process.communicate()
+    try:
+        async with asyncio.timeout(_PROGRAM_SECONDS):
+            output, complaint = await process.communicate()
+    except TimeoutError as error:
+        process.kill()
+        raise OSError(f'{command[0]} hangs') from error
     if process.returncode:
         raise OSError(f'{command[0]}: {complaint.decode().strip()}')
     return output.decode().strip()

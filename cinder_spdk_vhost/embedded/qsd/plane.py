@@ -64,8 +64,11 @@ async def start(state_dir: str, *, no_flush: bool) -> 'Plane':
         survives the death of every process, not that of the host
     """
     run_directory = os.path.join(state_dir, 'qsd')
-    shutil.rmtree(run_directory, ignore_errors=True)
-    os.makedirs(run_directory, mode=0o700)
+    kept, volatile = _directories(state_dir)
+    for directory in (run_directory, volatile):
+        shutil.rmtree(directory, ignore_errors=True)
+    for directory in (run_directory, volatile, kept):
+        os.makedirs(directory, mode=0o700, exist_ok=True)
     plane = Plane(state_dir, run_directory, no_flush)
     try:
         await plane.start()
@@ -77,11 +80,15 @@ async def start(state_dir: str, *, no_flush: bool) -> 'Plane':
 
 def has_images(state_dir: str) -> bool:
     """Whether volumes have data that only this data plane can keep."""
-    return any(files for _, _, files in os.walk(_images(state_dir)))
+    return any(files for _, _, files in os.walk(_directories(state_dir)[0]))
 
 
-def _images(state_dir: str) -> str:
-    return os.path.join(state_dir, 'images')
+def _directories(state_dir: str) -> tuple[str, str]:
+    """Where the images of stores are that stay, and of those that go."""
+    return (
+        os.path.join(state_dir, 'images'),
+        os.path.join(state_dir, 'volatile'),
+    )
 
 
 class Plane:
@@ -90,8 +97,7 @@ class Plane:
     def __init__(
         self, state_dir: str, run_directory: str, no_flush: bool
     ) -> None:
-        self._directory = _images(state_dir)
-        self._volatile = os.path.join(state_dir, 'volatile')
+        self._directory, self._volatile = _directories(state_dir)
         self._traffic = traffic.Traffic()
         self._daemon = daemon.Daemon(
             run_directory, self._traffic.line, self._died, self._corrupted
@@ -116,7 +122,6 @@ class Plane:
 
     async def start(self) -> None:
         """Start the daemon, and clear what a killed target left."""
-        shutil.rmtree(self._volatile, ignore_errors=True)
         await self._host.start()
         await self._daemon.start()
         LOG.info('data is kept by %s %s', daemon.PROGRAM, self._daemon.version)
