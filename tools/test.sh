@@ -18,6 +18,8 @@ set -uo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv=${VENV:-$root/.venv}
 all_parts=(lint unit conformance functional demo)
+# Functional tests of rates.
+measuring=test_limits_http
 
 usage() {
     cat <<EOF
@@ -139,13 +141,15 @@ in $((SECONDS - begin)) s"
 check_account() {
     "$venv/bin/python" - "$1" <<'EOF'
 import json
+import os
 import sys
 
 with open(sys.argv[1]) as file:
     account = json.load(file)
 assert account['volume_id'] in account['socket_path'], account
 assert any(account['assigned_rate_limits'].values()), account
-assert account['guest_disk_id'] or account['no_guest'], account
+if os.environ.get('CI') or not account['no_guest']:
+    assert account['guest_disk_id'], account
 assert account['steps'], account
 assert all(step['ok'] for step in account['steps']), account
 EOF
@@ -225,7 +229,16 @@ for part in "${parts[@]}"; do
         if [ -n "${SPDK_RPC:-}" ]; then
             concurrency=1
         fi
-        run_stestr functional --concurrency "$concurrency"
+        if [ -n "$pattern" ]; then
+            run_stestr functional --concurrency "$concurrency"
+            continue
+        fi
+        run_stestr functional --concurrency "$concurrency" \
+            --exclude-regex "$measuring"
+        # These have the machine for themselves.
+        pattern=$measuring
+        run_stestr functional --concurrency 1
+        pattern=
         ;;
     demo)
         run_demo

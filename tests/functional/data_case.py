@@ -112,7 +112,7 @@ class DataTestCase(base.BaseTestCase):
         return error.message
 
     def eventually_logged(self, text: str) -> None:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while text not in self.log:
             self.assertLess(time.monotonic(), deadline, f'no {text!r}')
             time.sleep(0.05)

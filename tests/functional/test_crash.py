@@ -41,6 +41,8 @@ _WEIGHTS = (4, 4, 2, 1)
 class Kills(base.BaseTestCase):
     """A target and a guest for the class; controllers are made by RPC."""
 
+    #: where the guest's flushes end
+    flush: ClassVar[str] = 'cache'
     target: ClassVar[targets.EmbeddedTarget]
     victim: ClassVar[crash_case.Victim]
     volume: ClassVar[str]
@@ -56,7 +58,9 @@ class Kills(base.BaseTestCase):
         with contextlib.ExitStack() as stack:
             directory = pathlib.Path(tempfile.mkdtemp(prefix='crash-'))
             stack.callback(shutil.rmtree, directory, ignore_errors=True)
-            cls.target = targets.EmbeddedTarget(directory, {POOL: '2G'})
+            cls.target = targets.EmbeddedTarget(
+                directory, {POOL: '2G'}, ('--flush', cls.flush)
+            )
             stack.callback(cls.target.stop)
             cls.target.start()
             cls.volume = cls.target.rpc.call(
@@ -109,6 +113,8 @@ class Kills(base.BaseTestCase):
 
 class KilledProcesses(Kills):
     """Nothing goes on but the guest's writes."""
+
+    flush = 'disk'
 
     def test_kills(self) -> None:
         for number in range(crash_case.POINTS):
@@ -186,7 +192,7 @@ class KilledRequests(Kills):
                 self.victim.kill(kind)
                 if kind == 'daemon':
                     # The target is there still, and at work.
-                    answer.settimeout(30)
+                    answer.settimeout(60)
                     self.story.append(f'-> {answer.recv(4096)!r}')
             self.assert_disk_right()
             self.look_at_volumes()

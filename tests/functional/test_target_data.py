@@ -73,7 +73,7 @@ class FullDisk(data_case.DataTestCase):
         with Guest(Disk(socket) for socket in sockets) as guest:
             pattern.write(guest, 'vdb', 'kept', 0, 4)
             # Whoever wrote in the last second is named.
-            time.sleep(2)
+            time.sleep(4)
             self.fill(guest)
             self.eventually_logged('writes fail on pool/greedy')
             self.assertNotIn('pool/frugal', self.log)

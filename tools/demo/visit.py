@@ -24,6 +24,8 @@ _MIB = 8
 _LABEL = 'demo'
 _LOAD_SECONDS = 3
 _GIB = 1024**3
+#: What the embedded target can't but call a disk.
+_ANONYMOUS = 'vhost_user_blk'
 
 
 class Visit:
@@ -52,6 +54,8 @@ class Visit:
         with self._account.step('guest sees its disk') as step:
             disk = self._guest.disk('vda')
             step.note(f'/dev/vda of {disk.size // _GIB} GiB, id {disk.serial}')
+            if disk.serial == _ANONYMOUS:
+                step.note('which QEMU calls every disk; SPDK gives it a name')
         self._account.facts['guest_disk_id'] = disk.serial
 
     def write(self) -> None:
