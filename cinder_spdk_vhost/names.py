@@ -13,9 +13,11 @@
 """The only place where a name of something on a target is built.
 
 A volume's lvol is ``volume-<name_id>``, a snapshot's ``snapshot-<id>``.
-Two kinds are the driver's own and hidden from users: the snapshot that a
-clone stands on, ``clone-<id of the new volume>-<random>``, and
-``trash-<id>``, which marks a snapshot as deleted that others still need.
+Some kinds are the driver's own and hidden from users: the snapshot that a
+clone stands on, ``clone-<id of the new volume>-<random>``;
+``trash-<id>``, which marks a snapshot as deleted that others still need; and
+while a volume is reverted to a snapshot ``revert-<name_id>``, which is to
+take its place, and ``before-<name_id>``, which had it.
 
 SPDK checks none of it: it takes ``/`` in a name, and ``../x`` as the name of
 a socket. So the ids are checked here, and so are the NQNs that hosts send.
@@ -113,6 +115,24 @@ def buried(stone: str) -> str:
 def is_volume(lvol: str) -> bool:
     """Whether an lvol is a volume of ours, which is writable."""
     return lvol.startswith('volume-')
+
+
+def incoming(volume_lvol: str) -> str:
+    """The lvol that is to take a volume's place when it is reverted."""
+    return 'revert-' + volume_lvol.removeprefix('volume-')
+
+
+def outgoing(volume_lvol: str) -> str:
+    """The lvol that had a volume's place before it was reverted."""
+    return 'before-' + volume_lvol.removeprefix('volume-')
+
+
+def reverted(lvol: str) -> str | None:
+    """The volume that one of these two belongs to; None for others."""
+    kind, _, identifier = lvol.partition('-')
+    if kind in ('revert', 'before') and _is_uuid(identifier):
+        return f'volume-{identifier}'
+    return None
 
 
 def controllers(volume_lvol: str) -> tuple[str, ...]:

@@ -115,6 +115,19 @@ def get_names(store: str) -> Request[list[str]]:
     )
 
 
+def get_uuids(store: str) -> Request[dict[str, str]]:
+    """The lvols of a store by the names that they keep: as dear.
+
+    A rename changes the alias first, and leaves it so when it then fails.
+    """
+    return Request(
+        'bdev_lvol_get_lvols',
+        {'lvs_name': store},
+        mutates=False,
+        parse=lambda result: {data['name']: data['uuid'] for data in result},
+    )
+
+
 def create(
     store: str, name: str, size_mib: int, *, thin: bool, clear_method: str
 ) -> Request[str]:
@@ -155,6 +168,17 @@ def set_parent(lvol: str, snapshot_lvol: str) -> Request[Any]:
         'bdev_lvol_set_parent',
         {'lvol_name': lvol, 'parent_name': snapshot_lvol},
     )
+
+
+def rename(lvol: str, name: str) -> Request[Any]:
+    """Give an lvol another name within its store.
+
+    The old one can be taken only when this is answered. SPDK does it to
+    snapshots as little as to what has the name already (v26.05).
+
+    :param lvol: its UUID does as well, here as everywhere
+    """
+    return Request('bdev_lvol_rename', {'old_name': lvol, 'new_name': name})
 
 
 def resize(lvol: str, size_mib: int) -> Request[Any]:

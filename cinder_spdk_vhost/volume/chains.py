@@ -209,6 +209,65 @@ class Chains:
         LOG.info('%s goes with the last volume that stands on it', name)
         self.reap_soon(pool, name)
 
+    # Reverting
+
+    def rename(self, pool: pools.Pool, which: str, name: str) -> None:
+        """Give an lvol a name that nothing has.
+
+        :param which: its path, or its UUID
+        """
+        self._target.settle(
+            lvol.rename(which, name),
+            lambda: name in self._target.ask(lvol.get_uuids(pool.name)),
+        )
+
+    def delete_leaf(self, pool: pools.Pool, found: bdev.LvolBdev) -> None:
+        """Delete an lvol that nobody uses and nothing stands on.
+
+        By its UUID: others may come to have its name.
+        """
+        with self.pins.pinning(found.lvol.parent):
+            self._delete(found.name, found.size)
+        self.reap_soon(pool, found.lvol.parent)
+
+    def finish_revert(self, pool: pools.Pool, volume: str) -> None:
+        """Bring a revert to an end that was interrupted.
+
+        Without an lvol of its name a volume gets back the one that it had;
+        what then is left over goes. Nothing goes that is not one too many,
+        by the names that lvols keep.
+        """
+        new, old = names.incoming(volume), names.outgoing(volume)
+        with locks.holding(volume, new, old):
+            there = self._target.ask(lvol.get_uuids(pool.name))
+            if old in there and volume not in there:
+                self._target.ask(lvol.wait_for_examine())
+                there = self._target.ask(lvol.get_uuids(pool.name))
+            if new in there:
+                self._delete_left(pool, new, there[new])
+            if old in there and volume in there:
+                self._delete_left(pool, old, there[old])
+            elif old in there:
+                LOG.info('%s was being reverted: it is as before', volume)
+                self.rename(pool, there[old], volume)
+
+    def _delete_left(self, pool: pools.Pool, name: str, uuid: str) -> None:
+        found = self._target.find(bdev.get_lvol(uuid))
+        if found is None:
+            raise exceptions.Postponed(f'{name} is being deleted, or loaded')
+        if found.claim is not None or found.lvol.clones:
+            raise exceptions.Postponed(f'{name} is in use')
+        self.delete_leaf(pool, found)
+
+    def finish_revert_soon(self, pool: pools.Pool, volume: str) -> None:
+        def finish() -> None:
+            self.finish_revert(pool, volume)
+            locks.forget(names.incoming(volume))
+            locks.forget(names.outgoing(volume))
+
+        path = names.path(pool.name, volume)
+        self._janitor.soon(f'finish reverting {path}', finish)
+
     # Tidying up
 
     def reap_soon(self, pool: pools.Pool, name: str | None) -> None:
@@ -329,6 +388,8 @@ class Chains:
                     self.reap_soon(pool, name)
                 elif names.is_tombstone(name):
                     self.reap_soon(pool, names.buried(name))
+                elif volume := names.reverted(name):
+                    self.finish_revert_soon(pool, volume)
 
 
 def _leaves_thin_root(pool: pools.Pool, data: bdev.Lvol) -> bool:

@@ -265,6 +265,29 @@ class SPDKVhostDriver(driver.VolumeDriver):
                 self._pool(snapshot.volume), names.snapshot(snapshot.id)
             )
 
+    def snapshot_revert_use_temp_snapshot(self) -> bool:
+        """No: until a volume is reverted it keeps all that it has."""
+        return False
+
+    def revert_to_snapshot(
+        self, context: Any, volume: Any, snapshot: Any
+    ) -> None:
+        """Put a volume back to a snapshot; nothing is copied.
+
+        It becomes another lvol of the same name. So a guest on the target's
+        host, which knows a disk by its lvol's UUID, gets another disk id.
+        """
+        with _reported(f'reverting volume {volume.id} to {snapshot.id}'):
+            pool = self._shared_pool(volume, snapshot.volume)
+            self._snapshots.revert(
+                pool,
+                names.snapshot(snapshot.id),
+                snapshot.volume_size,
+                _lvol(volume),
+                volume.size,
+                self._clear_method(pool),
+            )
+
     # Exports
 
     def validate_connector(self, connector: Any) -> None:

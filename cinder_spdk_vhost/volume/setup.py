@@ -39,6 +39,7 @@ REQUIRED_METHODS = frozenset(
         'bdev_lvol_get_lvols',
         'bdev_lvol_get_lvstores',
         'bdev_lvol_inflate',
+        'bdev_lvol_rename',
         'bdev_lvol_resize',
         'bdev_lvol_set_parent',
         'bdev_lvol_snapshot',

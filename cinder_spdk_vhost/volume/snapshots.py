@@ -10,7 +10,10 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""Snapshots, volumes made from them, and clones; nothing is copied."""
+"""Snapshots, volumes made from them or put back to them, and clones.
+
+Nothing is copied.
+"""
 
 from collections.abc import Iterator
 import contextlib
@@ -18,6 +21,7 @@ import contextlib
 from oslo_log import log as logging
 
 from cinder_spdk_vhost import exceptions, names, rpc
+from cinder_spdk_vhost.export import exports
 from cinder_spdk_vhost.operations import flows, janitor, locks
 from cinder_spdk_vhost.operations import target as spdk_target
 from cinder_spdk_vhost.spdk import bdev, lvol
@@ -120,6 +124,104 @@ class Snapshots:
         self._chains.limit_depth_soon(pool, source)
         self._chains.limit_depth_soon(pool, name)
 
+    def revert(
+        self,
+        pool: pools.Pool,
+        snapshot: str,
+        snapshot_gib: int,
+        volume: str,
+        size_gib: int,
+        clear_method: str,
+    ) -> None:
+        """Put a volume that nobody has back to a snapshot of it.
+
+        Five round trips. An lvol that stands on the snapshot takes the
+        volume's name, and the one that had it goes after that. So the bdev
+        is another one, and with it a guest's disk id.
+
+        :raises InUse: somebody has the volume
+        """
+        _check_grows(snapshot, snapshot_gib, size_gib)
+        new, old = names.incoming(volume), names.outgoing(volume)
+        with locks.holding(volume, snapshot, new, old):
+            # What an earlier attempt left is looked for here.
+            self._janitor.forget(volume)
+            found = self._found_to_revert(pool, snapshot, volume)
+            flows.run(
+                self._janitor.undo_later(volume, snapshot, new, old),
+                *self._standing_on(
+                    pool, snapshot, snapshot_gib, new, size_gib, clear_method
+                ),
+                flows.Step(
+                    f'revert {names.path(pool.name, volume)}',
+                    _nothing,
+                    lambda: self._put_back(pool, volume, found.name),
+                ),
+                # Where these fail, the alias may be another nevertheless.
+                flows.Step(
+                    f'rename {volume} to {old}',
+                    lambda: self._chains.rename(pool, found.name, old),
+                    _nothing,
+                ),
+                flows.Step(
+                    f'rename {new} to {volume}',
+                    lambda: self._chains.rename(
+                        pool, names.path(pool.name, new), volume
+                    ),
+                    _nothing,
+                ),
+            )
+            try:
+                self._chains.delete_leaf(pool, found)
+            except rpc.RPCError as e:
+                LOG.warning('%s is left for later: %s', old, e)
+                self._chains.finish_revert_soon(pool, volume)
+        locks.forget(new)
+        locks.forget(old)
+        self._chains.limit_depth_soon(pool, volume)
+
+    def _found_to_revert(
+        self, pool: pools.Pool, snapshot: str, volume: str
+    ) -> bdev.LvolBdev:
+        """The volume's lvol, which nobody has, and nothing beside it."""
+        path = names.path(pool.name, volume)
+        looks = [
+            *(
+                bdev.get_lvol(names.path(pool.name, name))
+                for name in (
+                    volume,
+                    snapshot,
+                    names.incoming(volume),
+                    names.outgoing(volume),
+                )
+            ),
+            *exports.looks(volume),
+        ]
+        found, below, *left = self._target.find_all(*looks)
+        if left[0] or left[1]:
+            self._chains.finish_revert(pool, volume)
+            found, below, *left = self._target.find_all(*looks)
+        found = found or self._target.ask(bdev.get_lvol(path))
+        if below is None:
+            raise exceptions.Conflict(f'there is no {snapshot} in {pool.name}')
+        exported = exports.Found.of(found, *left[2:])
+        return self._volumes.unused(path, volume, found, exported)
+
+    def _put_back(self, pool: pools.Pool, volume: str, kept: str) -> None:
+        """Give a volume's own lvol its name again, if it has lost it.
+
+        :param kept: its UUID
+        """
+        path = names.path(pool.name, volume)
+        now, own = self._target.find_all(
+            bdev.get_lvol(path), bdev.get_lvol(kept)
+        )
+        if own is None or (now is not None and now.name == kept):
+            return
+        if now is not None:
+            self._chains.rename(pool, now.name, names.incoming(volume))
+        self._chains.rename(pool, kept, volume)
+
     def _standing_on(
         self,
         pool: pools.Pool,
@@ -188,7 +290,7 @@ class Snapshots:
 
         After a restart, it counts only what something stands on (v26.05).
         """
-        stand_in = names.clone_base(name.removeprefix('volume-'))
+        stand_in = names.clone_base(name.partition('-')[2])
         try:
             with self._chains.pins.pinning(stand_in):
                 self._target.settle(

@@ -184,27 +184,51 @@ class Volumes:
     def delete(self, pool: pools.Pool, name: str) -> None:
         """Delete a volume: two round trips, three if it is still exported.
 
+        What it was before a revert goes with it, where that is left.
+
         :raises InUse: while a guest or host has it open
         """
         path = names.path(pool.name, name)
         with locks.holding(name):
             self._janitor.forget(name)
-            found, *answers = self._target.find_all(
-                bdev.get_lvol(path), *exports.looks(name)
+            found, before, *answers = self._target.find_all(
+                bdev.get_lvol(path),
+                bdev.get_lvol(names.path(pool.name, names.outgoing(name))),
+                *exports.looks(name),
             )
             exported = exports.Found.of(found, *answers)
             if found is None and self._target.gone(path):
                 LOG.info('%s is gone already', path)
                 self._exports.remove_idle(name, exported)
+                if before is not None:
+                    self._chains.delete_leaf(pool, before)
                 return
             found = found or self._target.ask(bdev.get_lvol(path))
-            self._check_unused(path, found, exported)
-            found = self._exports.released(path, name, found, exported)
-            self._check_unclaimed(path, found)
+            found = self.unused(path, name, found, exported)
+            if before is not None:
+                self._chains.delete_leaf(pool, before)
             with self._chains.pins.pinning(found.lvol.parent):
                 self.remove(path, found.size)
         locks.forget(name)
         self._chains.reap_soon(pool, found.lvol.parent)
+
+    def unused(
+        self,
+        path: str,
+        name: str,
+        found: bdev.LvolBdev,
+        exported: exports.Found,
+    ) -> bdev.LvolBdev:
+        """A volume that nobody has any more, without its idle exports.
+
+        The caller holds its lock.
+
+        :raises InUse: somebody has it
+        """
+        self._check_unused(path, found, exported)
+        found = self._exports.released(path, name, found, exported)
+        self._check_unclaimed(path, found)
+        return found
 
     @staticmethod
     def _check_unused(

@@ -141,6 +141,25 @@ class _Flows(driver_case.DriverTestCase):
             ),
         )
 
+    def revert(self) -> Flow:
+        volume = self.volume()
+        snapshot = self.snapshot(volume)
+        self.driver.extend_volume(volume, 2)
+        volume.size = 2
+        before = self.of(volume)['uuid']
+
+        def check() -> None:
+            self.assertEqual(
+                (2 * GIB, snapshot.name, sorted([volume.name, snapshot.name])),
+                (self.size(volume), self.parent(volume), self.names()),
+            )
+            self.assertNotEqual(before, self.of(volume)['uuid'])
+
+        return Flow(
+            lambda: self.driver.revert_to_snapshot(None, volume, snapshot),
+            check,
+        )
+
     def attach(self) -> Flow:
         return self._attach(self.volume())
 
@@ -310,6 +329,7 @@ FLOWS = (
     'delete_shared_snapshot',
     'create_from_snapshot',
     'clone',
+    'revert',
     'attach',
     'attach_with_other_limits',
     'attach_block_device',

@@ -83,17 +83,31 @@ class Names(base.BaseTestCase):
             'snapshot': names.snapshot(UUID),
             'clone base': names.clone_base(UUID),
             'tombstone': names.tombstone(names.snapshot(UUID)),
+            'reverted': names.incoming(names.volume(UUID)),
         }
         tests = {
             'volume': names.is_volume,
             'snapshot': names.is_snapshot,
             'clone base': names.is_clone_base,
             'tombstone': names.is_tombstone,
+            'reverted': names.reverted,
         }
         for kind, name in made.items():
             self.assertEqual(
                 [kind], [k for k, test in tests.items() if test(name)]
             )
+
+    def test_reverting(self) -> None:
+        volume = names.volume(UUID)
+        made = {names.incoming(volume), names.outgoing(volume)}
+        self.assertEqual(2, len(made))
+        for name in made:
+            self.assertEqual(volume, names.reverted(name))
+            self.assertEqual(len(volume), len(name))
+
+    @ddt.data('before-upgrade', 'revert-1', 'before-', 'revert', f'x-{UUID}')
+    def test_what_was_not_reverted_by_us(self, name: str) -> None:
+        self.assertIsNone(names.reverted(name))
 
     @ddt.data('lvol0', 'xvolume-1', 'my-snapshot-1', '', 'Volume-1', 'trash')
     def test_what_is_not_ours(self, name: str) -> None:
