@@ -211,6 +211,16 @@ class Reverting(base.BaseTestCase):
         self._swept()
         self._whole()
 
+    def test_guest_has_it(self) -> None:
+        self._volume()
+        self.script.answers['vhost_get_controllers'] = scripted.named(
+            {f'{VOLUME}-rw': scripted.controller(f'{VOLUME}-rw', 'own', 1)}
+        )
+        error = self.assertRaises(exceptions.InUse, self._revert)
+        self.assertIn('1 guest(s)', str(error))
+        self._whole()
+        self.assertEqual(1, len(self.script.trips))
+
     def test_too_small(self) -> None:
         self.assertRaises(
             exceptions.Conflict,
