@@ -273,26 +273,6 @@ class ImagesTest(ImagesTestCase):
         self.detach(attachment)
         self.assert_no_disks()
 
-    def test_revert_to_snapshot(self) -> None:
-        """Cinder's own way: it copies a volume of the snapshot back."""
-        old, new = self.raw(64), self.raw(64)
-        volume = self.volume()
-        self.fill(volume, old)
-        snapshot = self.snapshot(volume)
-        self.fill(volume, new)
-        self.cinder.volumes.revert_to_snapshot(volume, snapshot)
-
-        def reverted() -> None:
-            # Last it deletes the one that it took for safety.
-            left = [s.id for s in self.cinder.volume_snapshots.list()]
-            self.assertEqual([snapshot.id], left)
-            now = self.cinder.volumes.get(volume.id)
-            self.assertEqual('available', now.status)
-
-        self.eventually(reverted, 60)
-        self.assert_no_disks()
-        self.assert_content(volume, old)
-
     def test_reimage(self) -> None:
         """What the volume held is covered by the image's zeros, too."""
         old, new = self.raw(64), self.raw(64)
