@@ -26,10 +26,11 @@ import unittest
 from cinderclient import exceptions
 import ddt
 
-from tests.fixtures import cinder_services, glance
+from tests.fixtures import cinder_services, glance, guest
 from tests.fixtures import tap as tap_fixture
 from tests.fixtures import target as target_fixture
 from tests.fixtures.cinder_services import settled
+from tests.fixtures.guest import boot_image
 from tests.functional import base
 
 MIB = 1024**2
@@ -178,6 +179,23 @@ class ImagesTest(ImagesTestCase):
         self.assert_no_disks()
         self.assert_content(volume, raw)
 
+    def test_guest_boots_from_a_volume(self) -> None:
+        """A system's image becomes a volume, and that a guest's only disk."""
+        if reason := guest.unavailable() or boot_image.unavailable():
+            self.skipTest(reason)
+        raw = self.files / 'system.raw'
+        boot_image.build(raw)
+        self.addCleanup(raw.unlink)
+        volume = self.from_image(self.image(raw, 'qcow2'))
+        self.assertEqual('true', volume.bootable)
+        attachment, info = self.attach(volume)
+        disk = guest.Disk(info['vhost']['socket'], boot_index=1)
+        with guest.Guest([disk]) as machine:
+            # Only what the disk's own boot loader starts has this.
+            self.assertIn('BOOT_IMAGE=', machine.run('cat /proc/cmdline'))
+            self.assertEqual(base.GIB, machine.disk('vda').size)
+        self.detach(attachment)
+
     def test_there_and_back(self) -> None:
         """An image as large as the volume."""
         raw = self.raw(1024)
@@ -189,8 +207,8 @@ class ImagesTest(ImagesTestCase):
         volume = self.volume()
         self.fill(volume, raw)
         attachment, info = self.attach(volume)
-        with socket.socket(socket.AF_UNIX) as guest:
-            guest.connect(info['vhost']['socket'])
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(info['vhost']['socket'])
             before = self.controllers_of(volume)
             self.assertRaises(
                 exceptions.BadRequest, self.upload, volume, 'raw'
@@ -200,8 +218,8 @@ class ImagesTest(ImagesTestCase):
             [controller] = before.values()
             self.assertEqual(1, len(controller['sessions']))
             # The connection is the same, too.
-            guest.setblocking(False)
-            self.assertRaises(BlockingIOError, guest.recv, 1)
+            client.setblocking(False)
+            self.assertRaises(BlockingIOError, client.recv, 1)
         self.assert_no_disks()
         self.assert_image(image_id, 'qcow2', raw)
         self.detach(attachment)

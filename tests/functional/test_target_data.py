@@ -222,6 +222,27 @@ class HostDisks(data_case.DataTestCase):
             if str(self.directory) in line
         ]
 
+    def test_discards(self) -> None:
+        """What is discarded reads zeros, and takes no room."""
+        volume = self.volume('volume')
+        with crash_case.host_disk(self.target, volume) as device:
+            with open(device, 'r+b') as file:
+                file.write(b'x' * 16 * MIB)
+            self.assertEqual(4, self.allocated(volume))
+            command = ['blkdiscard', '-o', str(4 * MIB), '-l', str(8 * MIB)]
+            subprocess.run([*command, device], check=True)
+        data = self.read(volume, 16 * MIB)
+        self.assertEqual(bytes(8 * MIB), data[4 * MIB : 12 * MIB])
+        rest = data[: 4 * MIB] + data[12 * MIB :]
+        self.assertEqual(b'x' * 8 * MIB, rest)
+        self.target.restart()
+        self.assertEqual(2, self.allocated(volume))
+
+    def allocated(self, name: str) -> int:
+        """How many clusters a volume has."""
+        [bdev] = self.rpc.call('bdev_get_bdevs', name=name)
+        return bdev['driver_specific']['lvol']['num_allocated_clusters']
+
     def test_two_targets_on_one_directory(self) -> None:
         second = targets.EmbeddedTarget(self.directory, {POOL: '1G'})
         second.socket = self.directory / 'second.sock'

@@ -21,6 +21,10 @@ What QSD 7.2 can't be made to do, and a real target does:
 - The guest's disk is called ``vhost_user_blk``, whatever the bdev's name.
 - Discards are not in the statistics, and they count against the limits;
   latencies are not measured and stay 0.
+- A block device of the host takes a discard or a zeroing for what the
+  image's clusters of 64 KiB allow: what is not aligned to them keeps its old
+  data. Copies that count on it (``qemu-img convert`` onto a volume that was
+  used before) are to write zeros.
 - Limits on the total beside limits on reads or writes alone: QEMU takes one
   kind or the other, so the lower of both is set on each direction.
 - A pool that is full of thin volumes still takes a guest's writes; only a

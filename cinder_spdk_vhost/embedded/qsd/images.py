@@ -213,6 +213,8 @@ def _allocated(fd: int, header: Header, cluster_size: int) -> int:
     # told from the others as text.
     step = max(cluster_size // size, 1) * 8
     empty = bytes(step)
+    # A cluster that was discarded has no place, and says that it is zeros.
+    places = int.from_bytes(_OFFSET.to_bytes(8) * (size // 8))
     tables = _Tables(fd, header.cluster_bits)
     l1 = tables.read(header.l1_offset, header.l1_size * 8, _OWN)
     for high, entry in enumerate(_entries(l1)):
@@ -220,6 +222,7 @@ def _allocated(fd: int, header: Header, cluster_size: int) -> int:
         if not offset:
             continue
         l2 = tables.read(offset, size, _OWN | _ZEROS)
+        l2 = (int.from_bytes(l2) & places).to_bytes(size)
         for position in range(0, len(l2), step):
             if l2[position : position + step] != empty[: size - position]:
                 begin = (high * size + position) // 8 * size

@@ -232,6 +232,7 @@ class Serving:
                     driver=traffic.TOP,
                     node_name=served.name,
                     throttle_group=served.group,
+                    discard='unmap',
                     file=node.name,
                 )
                 self._daemon.drain()
