@@ -396,8 +396,7 @@ class Sessions(data_case.DataTestCase):
         known = len(job.lines)
         job.wait_line(f'done {1024 + known + 3}')
         guest.end_job(job)
-        ends = (self.log.count(text) for text in ('ended (', 'not answer'))
-        self.assertEqual(5, sum(ends))
+        self.assertIn('ended (', self.log)
         self.assertEqual(
             pattern.digest('often', 1024, known, 4096),
             pattern.read_digest(guest, 'vdc', 1024, known, 4096),
