@@ -111,10 +111,7 @@ class Lvol(bdevs.Bdev):
     @property
     def is_degraded(self) -> bool:
         """Whether some of its data, or of its ancestors', can't be read."""
-        step: Lvol | None = self
-        while step is not None and not step.broken:
-            step = step.parent
-        return step is not None
+        return any(step.broken for step in (self, *self.ancestors()))
 
     def open(self, on_remove: Callable[[], None]) -> bdevs.Descriptor:
         """Open for writing: not what can't be read."""

@@ -13,11 +13,12 @@
 """``tools/bench-control-plane.sh``: what is asked for, and how it ends."""
 
 import argparse
-import os
 import pathlib
 import signal
 import sys
 from typing import NoReturn
+
+import options
 
 _DESCRIPTION = """\
 Measures the driver's control plane on an SPDK target, with few and with many
@@ -39,20 +40,6 @@ _FULL = (10, 1000, 10000)
 _MOST = 20000
 
 
-def _sizes(text: str) -> tuple[int, ...]:
-    try:
-        sizes = tuple(int(part) for part in text.split(','))
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f'"{text}" is no list of numbers such as 10,1000'
-        ) from None
-    if list(sizes) != sorted(set(sizes)) or sizes[0] < 0:
-        raise argparse.ArgumentTypeError(f'"{text}" does not ascend from 0 on')
-    if sizes[-1] > _MOST:
-        raise argparse.ArgumentTypeError(f'at most {_MOST} volumes')
-    return sizes
-
-
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog='tools/bench-control-plane.sh',
@@ -63,24 +50,11 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         '--volumes',
         metavar='N,N,...',
-        type=_sizes,
+        type=options.sizes('10,1000', 0, _MOST, f'at most {_MOST} volumes'),
         help='how many volumes there are in the pool, ascending (default: '
         f'{",".join(map(str, _FULL))})',
     )
-    parser.add_argument(
-        '--rpc-url',
-        metavar='URL',
-        default=os.environ.get('SPDK_RPC'),
-        help='run on the SPDK target that listens there (unix:///PATH, on '
-        'this host), in a pool of its own that is removed again; default: '
-        '$SPDK_RPC, else an embedded target',
-    )
-    parser.add_argument(
-        '--json',
-        metavar='FILE',
-        type=pathlib.Path,
-        help='write all figures to FILE',
-    )
+    options.add_target_and_json(parser)
     parser.add_argument(
         '--out',
         metavar='DIR',
@@ -93,11 +67,7 @@ def _parse() -> argparse.Namespace:
         action='store_true',
         help=f'{" and ".join(map(str, _QUICK))} volumes, few repetitions',
     )
-    arguments = parser.parse_args()
-    if arguments.rpc_url and not arguments.rpc_url.startswith('unix://'):
-        parser.error(f'--rpc-url {arguments.rpc_url}: not unix://')
-    if arguments.json and not arguments.json.resolve().parent.is_dir():
-        parser.error(f'--json {arguments.json}: no such directory')
+    arguments = options.parse(parser)
     if arguments.volumes is None:
         arguments.volumes = _QUICK if arguments.quick else _FULL
     return arguments

@@ -14,10 +14,10 @@
 
 import argparse
 import json
-import os
-import pathlib
 import sys
 from typing import Any
+
+import options
 
 _DESCRIPTION = """\
 Measures on an SPDK target, with few and with many volumes attached, how long
@@ -40,22 +40,6 @@ SIZES = (10, 100, 1000)
 MOST_SECONDS = 5.0
 
 
-def _sizes(text: str) -> tuple[int, ...]:
-    try:
-        sizes = tuple(int(part) for part in text.split(','))
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f'"{text}" is no list of numbers such as 10,100'
-        ) from None
-    if list(sizes) != sorted(set(sizes)) or not 0 < sizes[0] <= sizes[-1]:
-        raise argparse.ArgumentTypeError(f'"{text}" does not ascend from 1 on')
-    if sizes[-1] > max(SIZES):
-        raise argparse.ArgumentTypeError(
-            f'at most {max(SIZES)}: a target has 1,024 vhost sockets'
-        )
-    return sizes
-
-
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog='tools/bench-restart.sh',
@@ -66,7 +50,12 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         '--volumes',
         metavar='N,N,...',
-        type=_sizes,
+        type=options.sizes(
+            '10,100',
+            1,
+            max(SIZES),
+            f'at most {max(SIZES)}: a target has 1,024 vhost sockets',
+        ),
         default=SIZES,
         help='how many volumes are attached, ascending (default: '
         f'{",".join(map(str, SIZES))})',
@@ -78,21 +67,8 @@ def _parse() -> argparse.Namespace:
         default=3,
         help='how often everything is measured (default: 3)',
     )
-    parser.add_argument(
-        '--rpc-url',
-        metavar='URL',
-        default=os.environ.get('SPDK_RPC'),
-        help='run on the SPDK target that listens there (unix:///PATH, on '
-        'this host), in a pool of its own that is removed again; default: '
-        '$SPDK_RPC, else an embedded target',
-    )
-    parser.add_argument(
-        '--json',
-        metavar='FILE',
-        type=pathlib.Path,
-        help='write all figures to FILE',
-    )
-    return parser.parse_args()
+    options.add_target_and_json(parser)
+    return options.parse(parser)
 
 
 def _text(results: dict[str, Any]) -> str:

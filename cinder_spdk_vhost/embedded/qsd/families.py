@@ -61,6 +61,5 @@ class Families:
 
 
 def _root(lvol: lvols.Lvol) -> lvols.Lvol:
-    while lvol.parent is not None:
-        lvol = lvol.parent
-    return lvol
+    *_, root = lvol, *lvol.ancestors()
+    return root

@@ -120,8 +120,7 @@ class Graph:
     ) -> tuple[list[str], Node | None]:
         """The images to be opened, and the node they begin on."""
         missing: list[str] = []
-        step: lvols.Lvol | None = lvol
-        while step is not None:
+        for step in (lvol, *lvol.ancestors()):
             node = self._nodes.get(step.image)
             if node is not None:
                 node.users += 1
@@ -129,7 +128,6 @@ class Graph:
             if files.exists(step.image):
                 files.header(step.image)
                 missing.append(step.image)
-            step = step.parent
         return missing, None
 
     async def _add(

@@ -274,12 +274,10 @@ class Serving:
     def corrupted(self, image: str | None, text: str) -> None:
         """An image can't be used: mark whose it is."""
         for served in self._served.values():
-            step: lvols.Lvol | None = served.lvol
-            while step is not None:
+            for step in (served.lvol, *served.lvol.ancestors()):
                 if step.image == image and not step.broken:
                     step.broken = True
                     LOG.error('the volume %s is broken: %s', step.alias, text)
-                step = step.parent
 
     def _is_there(self, served: Served) -> bool:
         """Whether it has not died with a daemon, or with its volume."""
